@@ -19,7 +19,7 @@ use crate::accept::MinVersion;
 use crate::error::{ServerRefused, TlsError, rustls_error};
 use crate::identity::Identity;
 use crate::profile::{self, ClockTime};
-use crate::server_check::ServerCheck;
+use crate::server_check::{Finding, ServerCheck};
 
 const DIAL_DEADLINE: Duration = Duration::from_secs(10);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(15);
@@ -154,14 +154,15 @@ impl Connector {
     }
 }
 
-fn failed(error: &io::Error, finding: Option<(ServerRefused, String)>, host: &str) -> TlsError {
+fn failed(error: &io::Error, finding: Option<Finding>, host: &str) -> TlsError {
     let host = Clipped(host).to_string();
     match (finding, rustls_error(error)) {
-        (Some((refused, detail)), _) => TlsError::Server { refused, host, detail },
+        (Some(Finding { refused, detail, date }), _) => TlsError::Server { refused, host, detail, date },
         (None, Some(rustls::Error::InvalidCertificate(_))) => TlsError::Server {
             refused: ServerRefused::NoPossession,
             host,
             detail: "it did not prove that it holds its certificate's key".to_owned(),
+            date: None,
         },
         _ => TlsError::from_io(error),
     }

@@ -1,7 +1,7 @@
 use std::io;
 use std::time::Duration;
 
-use types::Blame;
+use types::{Blame, Wall};
 
 /// Which check refused a server. Every one of them is made on every connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -112,6 +112,8 @@ pub enum TlsError {
         host: String,
         /// What the check found.
         detail: String,
+        /// The notAfter or notBefore that refused it, where it was a date.
+        date: Option<Wall>,
     },
     /// The other side ended the handshake or the connection with an alert.
     #[error("the other side refused with the TLS alert {alert}")]
@@ -251,6 +253,7 @@ mod tests {
             refused: ServerRefused::WrongHost,
             host: "broker.example".into(),
             detail: "its certificate bears \"other.example\"".into(),
+            date: None,
         };
         assert_eq!(error.code(), "server.wrong_host");
         assert_eq!(error.blame(), Blame::Peer);

@@ -31,9 +31,10 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 
 /// The protocol versions from `min` upwards.
 pub(crate) fn versions(min: MinVersion) -> &'static [&'static SupportedProtocolVersion] {
+    static FROM_12: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
     match min {
-        MinVersion::V12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
-        MinVersion::V13 => &[&rustls::version::TLS13],
+        MinVersion::V12 => &FROM_12,
+        MinVersion::V13 => &FROM_12[..1],
     }
 }
 
