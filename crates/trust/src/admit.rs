@@ -53,7 +53,9 @@ pub fn admit(
     let Some(entry) = ledger else {
         let how = match anchor.admission {
             Admission::Registered => "is not in the ledger",
-            Admission::JustInTime => "is not in the ledger yet, and just-in-time registration has not taken it in",
+            Admission::JustInTime => {
+                "is not in the ledger yet, and just-in-time registration has not taken it in"
+            }
         };
         return Err(Refusal::new(
             Reason::NotInLedger,
@@ -126,7 +128,10 @@ pub fn recheck(view: &View, peer: &VerifiedPeer, now: Now) -> Result<(), Refusal
     if !anchor.is_some_and(|anchor| anchor.kinds.contains(&peer.principal.kind)) {
         return Err(Refusal::new(
             Reason::UnknownIssuer,
-            format!("{shown}: its issuer \"{}\" is no longer trusted for a {}", peer.issuer_label, peer.principal),
+            format!(
+                "{shown}: its issuer \"{}\" is no longer trusted for a {}",
+                peer.issuer_label, peer.principal
+            ),
         ));
     }
     not_withdrawn(view, &peer.cert_key, &peer.name_key, &shown)?;
