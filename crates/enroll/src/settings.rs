@@ -46,10 +46,8 @@ pub struct FailureLimits {
 pub struct CrlSettings {
     /// From thisUpdate to nextUpdate.
     pub validity: Duration,
-    /// A CRL older than this is renewed although nothing changed; at most half of the validity.
+    /// A CRL older than this is renewed although nothing changed; below half of the validity.
     pub period: Duration,
-    /// The shortest time between two CRLs of one issuer.
-    pub spacing: Duration,
     /// How soon a publication that failed is tried again.
     pub retry: Duration,
 }
@@ -82,11 +80,6 @@ impl Default for FailureLimits {
 
 impl Default for CrlSettings {
     fn default() -> Self {
-        Self {
-            validity: DAY * 7,
-            period: DAY * 7 / 2,
-            spacing: Duration::from_secs(1),
-            retry: Duration::from_millis(500),
-        }
+        Self { validity: DAY * 7, period: DAY * 3, retry: Duration::from_millis(500) }
     }
 }
