@@ -129,7 +129,10 @@ impl Applied {
         let board = self.board();
         readers
             .iter()
-            .map(|&reader| Lagging { reader, applied: board.applied.get(&reader).copied().unwrap_or_default() })
+            .map(|&reader| Lagging {
+                reader,
+                applied: board.applied.get(&reader).copied().unwrap_or_default(),
+            })
             .filter(|lagging| lagging.applied < epoch)
             .collect()
     }

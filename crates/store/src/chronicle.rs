@@ -9,7 +9,7 @@ use crate::{Backend, Store, StoreError};
 /// CRLs, events, leases, time and counters.
 impl Store {
     /// What the issuer's next CRL lists: revoked and suspended certificates and those of denied
-    /// names, until one CRL after they expired; ordered by serial.
+    /// names, until one CRL after they expired; ordered by the bytes of the serial.
     ///
     /// # Errors
     /// A failing database.
@@ -80,9 +80,7 @@ impl Store {
         checkpoint: Option<Checkpoint>,
     ) -> Result<(), StoreError> {
         match &self.0 {
-            Backend::Sqlite(db) => {
-                db.write(move |txn| events::chain(txn, &lines, checkpoint.as_ref())).await
-            }
+            Backend::Sqlite(db) => db.write(move |txn| events::chain(txn, &lines, checkpoint.as_ref())).await,
         }
     }
 

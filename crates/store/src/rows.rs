@@ -1,7 +1,9 @@
 use std::fmt;
 
 use trust::CertState;
-use types::{CertRef, DerHash, DeviceId, Epoch, IssuerId, Principal, PrincipalKind, ProjectId, SpkiHash, Wall};
+use types::{
+    CertRef, DerHash, DeviceId, Epoch, IssuerId, Principal, PrincipalKind, ProjectId, SpkiHash, Wall,
+};
 use x509::CrlReason;
 
 /// A CA of this installation: the root, or a sub-CA.
