@@ -112,17 +112,17 @@ pub struct Facts {
 /// A request that may be answered with a certificate. Only [`admit`] makes one, and [`crate::prepare`]
 /// consumes it.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0451
 /// // The fields are private: nobody skips the decision.
 /// let forged = ca::AdmittedCsr { spki_der: vec![], wanted: todo!(), evidence: ca::Evidence::Ceremony };
 /// ```
-/// ```compile_fail
+/// ```compile_fail,E0599
 /// // And it cannot be copied.
 /// fn twice(admitted: ca::AdmittedCsr) -> (ca::AdmittedCsr, ca::AdmittedCsr) {
 ///     (admitted.clone(), admitted)
 /// }
 /// ```
-/// ```compile_fail
+/// ```compile_fail,E0308
 /// // A CSR that was not admitted cannot be prepared.
 /// fn skip(csr: x509::Csr, issuer: &ca::Issuer, serial: types::Serial, now: types::Now) {
 ///     let _ = ca::prepare(csr, issuer, serial, ca::LEAF_LIFETIME_DEFAULT, now);
@@ -179,8 +179,7 @@ pub fn admit(csr: Csr, evidence: Evidence, wanted: Wanted, facts: &Facts) -> Res
     }
     // 3. The registry knows the name as this kind, and nobody denied it.
     check_registry(&wanted, facts)?;
-    // 4. The key is strong and nobody else's. (That the asker has it, the Csr itself proves.)
-    csr.key_kind().map_err(|source| CaError::Key { source })?;
+    // 4. The key is nobody else's. That it is strong, and that the asker has it, the Csr itself proves.
     if let Some(owner) = &facts.key_used_by
         && wanted.principal().is_none_or(|principal| principal.name != *owner)
     {

@@ -88,13 +88,13 @@ pub struct SubWanted {
 
 /// A CA certificate that was built and linted but not signed; good for one signature.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0382
 /// fn twice(ticket: ca::ceremony::CaTicket, signature: &[u8]) {
 ///     let first = ca::ceremony::finish(ticket, signature);
 ///     let second = ca::ceremony::finish(ticket, signature);
 /// }
 /// ```
-/// ```compile_fail
+/// ```compile_fail,E0308
 /// fn copied(ticket: &ca::ceremony::CaTicket) -> ca::ceremony::CaTicket {
 ///     ticket.clone()
 /// }
@@ -146,7 +146,7 @@ pub fn plan_root(wanted: RootWanted, now: Now) -> Result<CaTicket, CaError> {
     let kind = key_kind(&wanted.spki_der)?;
     if !matches!(kind, KeyKind::P256 | KeyKind::P384 | KeyKind::Rsa { bits: 4096 }) {
         let allowed = "RSA of 4096 bits, P-256, P-384";
-        return Err(CaError::CaKey { role: "root", found: format!("{kind:?}"), allowed });
+        return Err(CaError::CaKey { role: "root", found: shown(kind), allowed });
     }
     check_serial(wanted.serial)?;
     let present = whole_second(now.wall);
@@ -188,7 +188,7 @@ pub fn plan_sub(wanted: SubWanted, root: &Certificate, now: Now) -> Result<CaTic
     };
     if !strong {
         let allowed = "P-256, P-384, RSA of 3072 or 4096 bits";
-        return Err(CaError::CaKey { role: "sub-CA", found: format!("{kind:?}"), allowed });
+        return Err(CaError::CaKey { role: "sub-CA", found: shown(kind), allowed });
     }
     check_serial(wanted.serial)?;
     let root_kind = root.key_kind().map_err(|source| CaError::Build { source })?;
@@ -225,4 +225,13 @@ pub fn finish(ticket: CaTicket, signature: &[u8]) -> Result<Certificate, CaError
 
 fn key_kind(spki_der: &[u8]) -> Result<KeyKind, CaError> {
     x509::key_kind(spki_der).map_err(|source| CaError::Key { source })
+}
+
+fn shown(kind: KeyKind) -> String {
+    match kind {
+        KeyKind::P256 => "P-256".to_owned(),
+        KeyKind::P384 => "P-384".to_owned(),
+        KeyKind::Ed25519 => "Ed25519".to_owned(),
+        KeyKind::Rsa { bits } => format!("RSA of {bits} bits"),
+    }
 }

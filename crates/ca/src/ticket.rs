@@ -40,23 +40,23 @@ pub struct Intent {
 /// A certificate that was built and linted but not signed. Good for one signature, after it has
 /// been recorded.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0451
 /// // Only `prepare` makes one.
 /// let forged = ca::Ticket { tbs: vec![], draft: todo!(), intent: todo!() };
 /// ```
-/// ```compile_fail
+/// ```compile_fail,E0382
 /// // It is used once: recording consumes it.
 /// fn twice(ticket: ca::Ticket, intent: ca::Intent) {
 ///     let first = ca::RecordedTicket::assertion(ticket, intent.cert, intent.tbs_hash);
 ///     let second = ca::RecordedTicket::assertion(ticket, intent.cert, intent.tbs_hash);
 /// }
 /// ```
-/// ```compile_fail
+/// ```compile_fail,E0308
 /// fn copied(ticket: &ca::Ticket) -> ca::Ticket {
 ///     ticket.clone()
 /// }
 /// ```
-/// ```compile_fail
+/// ```compile_fail,E0308
 /// // What was not recorded is not finished.
 /// fn unrecorded(ticket: ca::Ticket, issuer: &ca::Issuer, signature: &[u8]) {
 ///     let _ = ca::finish(ticket, issuer, signature);
@@ -90,6 +90,24 @@ impl fmt::Debug for Ticket {
 
 /// Builds the certificate's bytes, closes them with a dummy signature, and lints them, so that the
 /// real key never signs bytes that are wrong.
+///
+/// ```
+/// // The straight line: nothing on it can be left out.
+/// fn certify(
+///     admitted: ca::AdmittedCsr,
+///     issuer: &ca::Issuer,
+///     serial: types::Serial,
+///     now: types::Now,
+///     record: impl FnOnce(&ca::Intent) -> (types::CertRef, [u8; 32]),
+///     sign: impl FnOnce(&[u8]) -> Vec<u8>,
+/// ) -> Result<x509::Certificate, ca::CaError> {
+///     let ticket = ca::prepare(admitted, issuer, serial, ca::LEAF_LIFETIME_DEFAULT, now)?;
+///     let (cert, tbs_hash) = record(&ticket.intent());
+///     let recorded = ca::RecordedTicket::assertion(ticket, cert, tbs_hash)?;
+///     let signature = sign(recorded.tbs());
+///     ca::finish(recorded, issuer, &signature)
+/// }
+/// ```
 ///
 /// # Errors
 /// The issuer does not sign for this kind or is out of its dates, the lifetime is outside the
@@ -139,10 +157,10 @@ pub fn prepare(
 
 /// A ticket of which the store has said that it is on the disk. The signature may be made now.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0451
 /// let forged = ca::RecordedTicket { tbs: vec![], origin: todo!(), cert: todo!() };
 /// ```
-/// ```compile_fail
+/// ```compile_fail,E0382
 /// fn twice(recorded: ca::RecordedTicket, issuer: &ca::Issuer, signature: &[u8]) {
 ///     let first = ca::finish(recorded, issuer, signature);
 ///     let second = ca::finish(recorded, issuer, signature);

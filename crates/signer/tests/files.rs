@@ -1,4 +1,5 @@
 //! Key files: 0600, whole or absent, never overwritten.
+#![expect(clippy::unwrap_used, reason = "what cannot be made or read fails its test")]
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;

@@ -1,4 +1,5 @@
 //! Keys of one purpose: what one signs, nobody can take for another's.
+#![expect(clippy::unwrap_used, reason = "what cannot be made or read fails its test")]
 
 use audit::{GENESIS, chain, verify};
 use signer::{BundleKey, CheckpointKey, FileKey, IssuingKey, RawSigner as _, bundle_message};
