@@ -1,0 +1,210 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+use types::{Mono, QoS, TopicFilter};
+
+use crate::api::{Limit, ShardId};
+use crate::limits::Limits;
+use crate::message::Message;
+use crate::trie::{Leaf, Trie};
+
+/// Which of two changes of one topic wins on every shard: the one with the higher clock, and
+/// between equal clocks the one of the higher shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Version {
+    pub(crate) clock: u64,
+    pub(crate) shard: ShardId,
+}
+
+#[derive(Default)]
+struct Kept(Option<(Arc<Message>, QoS, Version)>);
+
+impl Leaf for Kept {
+    fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+/// How long a cleared topic remembers its version, so that an older message that is still on its
+/// way between two shards does not come back; far longer than any mailbox is waited for.
+const CLEARED_KEPT: Duration = Duration::from_secs(60);
+const CLEARED_MAX: usize = 65_536;
+
+/// The retained messages of the installation; every shard holds a copy.
+pub(crate) struct Retained {
+    topics: Trie<Kept>,
+    alone: bool,
+    clock: u64,
+    cleared: FxHashMap<Box<str>, Version>,
+    cleared_order: VecDeque<(Mono, Box<str>)>,
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Retained {
+    pub(crate) fn new(shards: ShardId) -> Self {
+        Self {
+            topics: Trie::new(),
+            alone: shards == 1,
+            clock: 0,
+            cleared: FxHashMap::default(),
+            cleared_order: VecDeque::new(),
+            messages: 0,
+            bytes: 0,
+        }
+    }
+
+    /// The version of the next change that is made here.
+    pub(crate) fn next_version(&mut self, shard: ShardId) -> Version {
+        self.clock += 1;
+        Version { clock: self.clock, shard }
+    }
+
+    /// Whether a message of `bytes` bytes may be kept under `topic`, or the limit that forbids it.
+    pub(crate) fn room(&self, topic: &str, bytes: usize, limits: &Limits) -> Result<(), Limit> {
+        let old = self.topics.exact(topic).and_then(|kept| kept.0.as_ref());
+        if old.is_none() && self.messages >= limits.retained_messages_max {
+            return Err(Limit::RetainedMessages);
+        }
+        let freed = old.map_or(0, |(message, ..)| message.bytes());
+        if self.bytes - freed + bytes > limits.retained_bytes_max {
+            return Err(Limit::RetainedBytes);
+        }
+        Ok(())
+    }
+
+    /// Keeps the message, or clears its topic if it is empty; an older version changes nothing.
+    pub(crate) fn apply(&mut self, message: &Arc<Message>, qos: QoS, version: Version, now: Mono) {
+        self.clock = self.clock.max(version.clock);
+        let topic = message.topic_str();
+        if !self.alone && self.cleared.get(topic).is_some_and(|&cleared| cleared > version) {
+            return;
+        }
+        let clears = message.payload().is_empty(); // [MQTT-3.3.1-10]
+        let (messages, bytes) = (&mut self.messages, &mut self.bytes);
+        let applied = self.topics.change(topic, |kept| {
+            if kept.0.as_ref().is_some_and(|(.., old)| *old > version) {
+                return false;
+            }
+            if let Some((old, ..)) = kept.0.take() {
+                *messages -= 1;
+                *bytes -= old.bytes();
+            }
+            if !clears {
+                *messages += 1;
+                *bytes += message.bytes();
+                kept.0 = Some((Arc::clone(message), qos, version));
+            }
+            true
+        });
+        if applied && !self.alone {
+            self.remember(topic, clears.then_some(version), now);
+        }
+    }
+
+    fn remember(&mut self, topic: &str, cleared: Option<Version>, now: Mono) {
+        match cleared {
+            None => {
+                self.cleared.remove(topic);
+            }
+            Some(version) => {
+                self.cleared.insert(Box::from(topic), version);
+                self.cleared_order.push_back((now, Box::from(topic)));
+            }
+        }
+        while let Some((at, _)) = self.cleared_order.front()
+            && (now.since(*at) > CLEARED_KEPT || self.cleared_order.len() > CLEARED_MAX)
+        {
+            if let Some((_, topic)) = self.cleared_order.pop_front() {
+                self.cleared.remove(&topic);
+            }
+        }
+    }
+
+    /// The messages whose topics the filter matches.
+    pub(crate) fn matching(&self, filter: &TopicFilter) -> Vec<(Arc<Message>, QoS)> {
+        let mut found = Vec::new();
+        self.topics.topics_matching(filter.as_str(), &mut |kept: &Kept| {
+            found.extend(kept.0.as_ref().map(|(message, qos, _)| (Arc::clone(message), *qos)));
+        });
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use types::Topic;
+
+    use super::*;
+
+    fn message(topic: &str, payload: &str) -> Arc<Message> {
+        Arc::new(Message::new(Topic::parse(topic).unwrap(), payload.as_bytes()))
+    }
+
+    fn shown(retained: &Retained, filter: &str) -> Vec<String> {
+        let mut all: Vec<_> = retained
+            .matching(&TopicFilter::parse(filter).unwrap())
+            .iter()
+            .map(|(message, _)| {
+                format!("{}={}", message.topic_str(), String::from_utf8_lossy(message.payload()))
+            })
+            .collect();
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn the_later_version_wins_in_whatever_order_two_shards_learn_of_it() {
+        let set = (message("t", "old"), Version { clock: 4, shard: 1 });
+        let newer = (message("t", "new"), Version { clock: 4, shard: 2 });
+        let cleared = (message("t", ""), Version { clock: 5, shard: 0 });
+        let orders = [[&set, &newer, &cleared], [&cleared, &newer, &set], [&newer, &cleared, &set]];
+        for order in orders {
+            let mut retained = Retained::new(3);
+            for (message, version) in order {
+                retained.apply(message, QoS::AtMostOnce, *version, Mono(0));
+            }
+            assert_eq!(shown(&retained, "#"), Vec::<String>::new());
+            assert_eq!((retained.messages, retained.bytes), (0, 0));
+        }
+        let mut retained = Retained::new(3);
+        for (message, version) in [&newer, &set] {
+            retained.apply(message, QoS::AtMostOnce, *version, Mono(0));
+        }
+        assert_eq!(shown(&retained, "t"), ["t=new"]);
+    }
+
+    #[test]
+    fn a_clock_that_was_heard_of_is_never_given_again() {
+        let mut retained = Retained::new(2);
+        retained.apply(&message("t", "x"), QoS::AtMostOnce, Version { clock: 9, shard: 1 }, Mono(0));
+        assert_eq!(retained.next_version(0), Version { clock: 10, shard: 0 });
+    }
+
+    #[test]
+    fn counts_and_bytes_follow_every_change() {
+        let mut retained = Retained::new(1);
+        let limits = Limits { retained_messages_max: 2, retained_bytes_max: 40, ..Limits::default() };
+        for (topic, payload) in [("a", "1234"), ("b", "12"), ("a", "12345678")] {
+            let version = retained.next_version(0);
+            retained.apply(&message(topic, payload), QoS::AtMostOnce, version, Mono(0));
+        }
+        assert_eq!(shown(&retained, "+"), ["a=12345678", "b=12"]);
+        assert_eq!(retained.messages, 2);
+        assert_eq!(retained.bytes, message("a", "12345678").bytes() + message("b", "12").bytes());
+        assert_eq!(retained.room("c", 1, &limits), Err(Limit::RetainedMessages));
+        assert_eq!(retained.room("a", 40 - message("b", "12").bytes(), &limits), Ok(()));
+        assert_eq!(retained.room("a", 41 - message("b", "12").bytes(), &limits), Err(Limit::RetainedBytes));
+    }
+
+    #[test]
+    fn cleared_topics_are_forgotten_after_their_time() {
+        let mut retained = Retained::new(2);
+        retained.apply(&message("a", ""), QoS::AtMostOnce, Version { clock: 1, shard: 0 }, Mono(0));
+        let later = Mono(0).plus(CLEARED_KEPT + Duration::from_secs(1));
+        retained.apply(&message("b", ""), QoS::AtMostOnce, Version { clock: 2, shard: 0 }, later);
+        assert_eq!(retained.cleared.len(), 1);
+    }
+}
