@@ -1,3 +1,9 @@
+//! Reads certificates and answers what they say.
+//! In: DER or PEM. Out: `Certificate`, parsed once, shared by reference count.
+//! Invariant: every part is a slice of the bytes that came; nothing is re-encoded.
+//! Never: says that a certificate is to be believed; that is `chain`'s.
+//! Spec: RFC 5280 section 4.
+
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::Range;

@@ -1,3 +1,9 @@
+//! Decides whether a chain of certificates leads to one of our CAs.
+//! In: anchors, DER, a date, a use. Out: `VerifiedChain` or the reason.
+//! Invariant: signatures, dates, rights and path lengths hold for every certificate, the anchor included.
+//! Never: asks for revocation; that is `trust`'s.
+//! Spec: RFC 5280 section 6.1.
+
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;

@@ -1,3 +1,9 @@
+//! Writes and reads revocation lists.
+//! In: a head and entries, or DER. Out: DER to be signed, or `Crl`.
+//! Invariant: a list that we read is full, numbered and dated; delta, indirect and partial ones are refused.
+//! Never: signs, or decides what is revoked.
+//! Spec: RFC 5280 section 5.
+
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,3 +1,9 @@
+//! Reads certification requests and demands the proof of possession.
+//! In: DER or PEM. Out: `Csr`, or the bytes of a request to be signed.
+//! Invariant: the signature verified over the bytes as they came.
+//! Never: grants what a request asks for.
+//! Spec: RFC 2986.
+
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;

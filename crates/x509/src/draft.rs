@@ -1,3 +1,9 @@
+//! Builds the to-be-signed part of certificates.
+//! In: a draft. Out: DER.
+//! Invariant: the issuer's name and the key are copied byte by byte.
+//! Never: signs; draws a serial; chooses a date.
+//! Spec: RFC 5280 section 4; RFC 7093 method 1.
+
 use std::net::IpAddr;
 
 use der::Encode;

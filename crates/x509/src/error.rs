@@ -1,3 +1,5 @@
+//! Says what is wrong with bytes or a draft, and who has to act.
+
 use types::Blame;
 
 /// Why bytes are no certificate, request, list or key that we accept, or a draft cannot be built.

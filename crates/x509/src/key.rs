@@ -1,3 +1,9 @@
+//! Names keys and verifies signatures.
+//! In: SubjectPublicKeyInfo, algorithm, message, signature. Out: kinds, hashes, verdicts.
+//! Invariant: the algorithm must fit the key's own, and the key must be one that we accept.
+//! Never: holds a private key.
+//! Spec: RFC 5480; RFC 8017; RFC 8410.
+
 use aws_lc_rs::digest;
 use rustls_pki_types::{SignatureVerificationAlgorithm, alg_id};
 use types::{IssuerId, SpkiHash};

@@ -265,7 +265,7 @@ mod tests {
         let long = "x".repeat(70);
         let der = name(&[(oid::COMMON_NAME, tlv::UTF8_STRING, long.as_bytes())]);
         assert_eq!(text(&der), format!("CN={}…", "x".repeat(64)));
-        let crowded = name(&[(oid::UNIT, tlv::UTF8_STRING, b"a"); 17]);
+        let crowded = name(&[(oid::UNIT, tlv::UTF8_STRING, &b"a"[..]); 17]);
         assert_eq!(text(&crowded), format!("{}, …", ["OU=a"; 16].join(", ")));
     }
 }
