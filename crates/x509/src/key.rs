@@ -249,3 +249,110 @@ pub(crate) fn verify_as(
         .ok_or_else(|| X509Error::UnsupportedSignature { detail: algorithm_name(signature_algorithm) })?;
     verifier.verify_signature(bits, message, signature).map_err(|_| X509Error::BadSignature { what })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spki(algorithm: &[u8], bits: &[u8]) -> Vec<u8> {
+        let algorithm = tlv::element(tlv::SEQUENCE, &[algorithm]);
+        let bits = tlv::element(tlv::BIT_STRING, &[&[0], bits]);
+        tlv::element(tlv::SEQUENCE, &[&algorithm, &bits])
+    }
+
+    fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<KeyKind, X509Error> {
+        let modulus = tlv::element(tlv::INTEGER, &[modulus]);
+        let exponent = tlv::element(tlv::INTEGER, &[exponent]);
+        let key = tlv::element(tlv::SEQUENCE, &[&modulus, &exponent]);
+        key_kind(&spki(alg_id::RSA_ENCRYPTION.as_ref(), &key))
+    }
+
+    /// A positive, odd modulus of so many bits, as the content of its INTEGER.
+    fn modulus(bits: usize) -> Vec<u8> {
+        let mut digits = vec![0xff; bits.div_ceil(8)];
+        digits[0] >>= bits.div_ceil(8) * 8 - bits;
+        if bits.is_multiple_of(8) {
+            digits.insert(0, 0);
+        }
+        digits
+    }
+
+    #[test]
+    fn rsa_is_accepted_from_2048_to_4096_bits_and_not_one_bit_beyond() {
+        let e = [1, 0, 1];
+        for bits in [2048, 2049, 3072, 4095, 4096] {
+            assert_eq!(rsa(&modulus(bits), &e), Ok(KeyKind::Rsa { bits: u32::try_from(bits).unwrap() }));
+        }
+        for bits in [8, 512, 1024, 2047, 4097, 8192, 16_384] {
+            assert_eq!(
+                rsa(&modulus(bits), &e),
+                Err(X509Error::WeakKey { bits: u32::try_from(bits).unwrap() })
+            );
+        }
+    }
+
+    #[test]
+    fn malformed_rsa_keys_are_refused() {
+        let sound = modulus(2048);
+        let mut even = sound.clone();
+        *even.last_mut().unwrap() = 0xfe;
+        let negative = vec![0xff; 256];
+        let padded = [&[0][..], &modulus(2047)].concat();
+        for (modulus, exponent, detail) in [
+            (&even, &[1, 0, 1][..], "modulus is even"),
+            (&negative, &[1, 0, 1], "modulus"),
+            (&padded, &[1, 0, 1], "modulus"),
+            (&sound, &[1], "exponent below 3"),
+            (&sound, &[2], "exponent below 3"),
+            (&sound, &[4], "exponent is even or longer than 32 bits"),
+            (&sound, &[1, 0, 0, 0, 1], "exponent is even or longer than 32 bits"),
+            (&sound, &[0x81], "exponent"),
+            (&sound, &[], "exponent"),
+        ] {
+            assert_eq!(rsa(modulus, exponent), Err(X509Error::malformed("rsa key", detail)));
+        }
+        assert_eq!(rsa(&sound, &[3]), Ok(KeyKind::Rsa { bits: 2048 }));
+    }
+
+    #[test]
+    fn points_and_edwards_keys_have_one_length_and_one_form() {
+        let point = |first: u8, len: usize| {
+            let mut bits = vec![7; len];
+            bits[0] = first;
+            bits
+        };
+        for (algorithm, len, kind) in
+            [(alg_id::ECDSA_P256, 65, KeyKind::P256), (alg_id::ECDSA_P384, 97, KeyKind::P384)]
+        {
+            assert_eq!(key_kind(&spki(algorithm.as_ref(), &point(4, len))), Ok(kind));
+            for bits in
+                [point(4, len - 1), point(4, len + 1), point(2, len), point(2, len / 2 + 1), point(0, 1)]
+            {
+                assert!(key_kind(&spki(algorithm.as_ref(), &bits)).is_err());
+            }
+        }
+        assert_eq!(key_kind(&spki(alg_id::ED25519.as_ref(), &[1; 32])), Ok(KeyKind::Ed25519));
+        assert!(key_kind(&spki(alg_id::ED25519.as_ref(), &[1; 31])).is_err());
+    }
+
+    #[test]
+    fn a_signature_of_another_algorithm_than_the_keys_is_refused() {
+        let key = spki(alg_id::ED25519.as_ref(), &[1; 32]);
+        assert_eq!(
+            verify_signature(&key, SignatureAlgorithm::EcdsaP256Sha256, b"m", b"s").unwrap_err(),
+            X509Error::UnsupportedSignature { detail: "algorithm 1.2.840.10045.4.3.2".to_owned() }
+        );
+        assert_eq!(
+            verify_signature(&key, SignatureAlgorithm::Ed25519, b"m", &[0; 64]).unwrap_err(),
+            X509Error::BadSignature { what: "message" }
+        );
+    }
+
+    #[test]
+    fn sha_256_is_the_one_of_fips_180() {
+        assert_eq!(
+            types::hex(&sha256(b"abc")),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+    }
+}
