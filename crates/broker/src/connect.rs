@@ -1,0 +1,176 @@
+use std::io;
+use std::net::{SocketAddr, TcpStream as StdTcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use audit::{Event, Observer};
+use rustls::ServerConnection;
+use store::Store;
+use tls::{Accepted, RefusedHandshake};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use trust::VerifiedPeer;
+use types::{Clock, Principal, Reason};
+use x509::Certificate;
+
+use crate::limits::{Gate, Pass};
+use crate::settings::Settings;
+use crate::shard::{Arrival, ShardMail};
+use crate::stats::Counters;
+
+/// How long the accept loop rests when the system has no more file descriptors.
+const BREATH: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// Who stands at the door: takes connections in up to the shard of their identity.
+pub(crate) struct Door {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) acceptor: Arc<tls::Acceptor>,
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) counters: Counters,
+    pub(crate) mailboxes: Arc<[ShardMail]>,
+    pub(crate) numbers: AtomicU64,
+}
+
+/// Accepts until it is told to stop. Nothing here waits for a client.
+pub(crate) async fn accept(door: Arc<Door>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((tcp, from)) => match door.gate.enter(from, door.clock.now().mono) {
+                Ok(pass) => {
+                    tokio::spawn(connect(Arc::clone(&door), tcp, from, pass));
+                }
+                Err(limit) => door.refuse(from, RefusedHandshake::over_limit(limit.to_string())),
+            },
+            Err(error) if is_of_one_client(&error) => {}
+            Err(error) => {
+                door.observer
+                    .note(Event::Alert { code: "broker.accept".to_owned(), detail: error.to_string() });
+                tokio::time::sleep(BREATH).await;
+            }
+        }
+    }
+}
+
+/// The client went away before it was accepted; the listener is well.
+fn is_of_one_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+/// Flow B: from a TCP connection to a session's task, in one line, under one deadline.
+async fn connect(door: Arc<Door>, tcp: TcpStream, from: SocketAddr, mut pass: Pass) {
+    let deadline = door.settings.handshake_timeout;
+    let admitted = tokio::time::timeout(deadline, admit(&door, tcp)).await;
+    pass.handshake_done();
+    let admitted = match admitted {
+        Ok(Ok(admitted)) => admitted,
+        Ok(Err(refused)) => return door.refuse(from, refused),
+        Err(_) => return door.refuse(from, RefusedHandshake::timed_out(deadline)),
+    };
+    // 6. The shard of the identity: one identity's sessions live in one place.
+    let shard = shard_of(admitted.peer.principal(), door.mailboxes.len());
+    if let Some(mailbox) = door.mailboxes.get(shard) {
+        mailbox.arrive(Arrival {
+            tcp: admitted.tcp,
+            tls: admitted.tls,
+            peer: Arc::new(admitted.peer),
+            address: from,
+            number: door.numbers.fetch_add(1, Ordering::Relaxed),
+            version: admitted.version,
+            suite: admitted.suite,
+            pass,
+        });
+    }
+}
+
+struct Admitted {
+    tcp: StdTcpStream,
+    tls: Box<ServerConnection>,
+    peer: VerifiedPeer,
+    version: &'static str,
+    suite: &'static str,
+}
+
+async fn admit(door: &Door, tcp: TcpStream) -> Result<Admitted, RefusedHandshake> {
+    // 1. Small packets leave at once; the state machine has already put together what belongs together.
+    let _ = tcp.set_nodelay(true);
+    // 2. ClientHello, TLS, the chain to one of our sub-CAs, dates, revocation.
+    let Accepted { tcp, tls, chain, info, .. } = door.acceptor.accept(tcp).await?;
+    let sni = info.sni;
+    let Some(chain) = chain else {
+        let detail = "the client showed no certificate".to_owned();
+        return Err(refused(Reason::NoCertificate, detail, None, sni));
+    };
+    let refuse = |reason, detail| refused(reason, detail, Some(chain.leaf()), sni.clone());
+    // 3. The ledger: a certificate that nobody recorded is not believed, however well it is signed.
+    let der_hash = chain.leaf().der_hash();
+    let entry = door
+        .store
+        .admission(der_hash)
+        .await
+        .map_err(|error| refuse(Reason::Unavailable, format!("ledger not readable: {error}")))?;
+    // 4. One name, in date, not revoked or denied, known, of the right kind and anchor.
+    let peer = trust::admit(&door.store.view(), &chain, entry.as_ref(), door.clock.now())
+        .map_err(|refusal| refuse(refusal.reason, refusal.detail))?;
+    // 5. The first mutual-TLS connection confirms the certificate and spends its token.
+    if peer.needs_confirmation() {
+        door.store
+            .confirm(der_hash, door.clock.now())
+            .await
+            .map_err(|error| refuse(Reason::Unavailable, format!("certificate not confirmed: {error}")))?;
+    }
+    let tcp =
+        tcp.into_std().map_err(|error| refuse(Reason::Unavailable, format!("socket not moved: {error}")))?;
+    Ok(Admitted { tcp, tls: Box::new(tls), peer, version: info.version, suite: info.suite })
+}
+
+fn refused(
+    reason: Reason,
+    detail: String,
+    leaf: Option<&Certificate>,
+    sni: Option<String>,
+) -> RefusedHandshake {
+    RefusedHandshake {
+        reason,
+        detail,
+        subject: leaf.map(Certificate::subject_text),
+        issuer: leaf.map(Certificate::issuer_text),
+        serial: leaf.map(Certificate::serial),
+        sni,
+    }
+}
+
+/// The shard of an identity. The hash is fixed: it decides about load only, and names are given
+/// out by the registry, not chosen by whoever connects.
+fn shard_of(principal: &Principal, shards: usize) -> usize {
+    use std::hash::{Hash, Hasher};
+    let mut hasher = rustc_hash::FxHasher::default();
+    principal.hash(&mut hasher);
+    usize::try_from(hasher.finish() >> 32).unwrap_or_default() % shards.max(1)
+}
+
+impl Door {
+    /// Tells why a client was turned away, with what it showed.
+    fn refuse(&self, from: SocketAddr, refused: RefusedHandshake) {
+        self.counters.refused(refused.reason);
+        self.observer.note(Event::ConnectionRefused {
+            peer: from.to_string(),
+            subject: refused.subject,
+            serial: refused.serial.map(|serial| serial.to_string()),
+            issuer: refused.issuer,
+            sni: refused.sni,
+            reason: refused.reason.code().to_owned(),
+            detail: refused.detail,
+        });
+    }
+}
