@@ -248,6 +248,9 @@ pub fn finish(recorded: RecordedTicket, issuer: &Issuer, signature: &[u8]) -> Re
         Origin::Prepared(draft) => lint(&der, &draft)?,
         Origin::Recovered => check_recovered(&certificate, issuer)?,
     }
+    if certificate.tbs_der() != tbs {
+        return Err(CaError::RecordDiffers { what: "bytes to be signed" });
+    }
     if certificate.serial() != cert.serial {
         return Err(CaError::RecordDiffers { what: "serial" });
     }
