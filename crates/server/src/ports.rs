@@ -1,0 +1,135 @@
+//! What the operator API asks of the broker, which comes and goes apart from it.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use admin::Later;
+use admin::{LiveClient, LiveClients, LivePage, Metrics, Sample, SampleKind};
+use broker::Broker;
+
+use crate::observer::Watcher;
+
+/// The live sessions: empty until a broker is put in.
+#[derive(Default)]
+pub(crate) struct LivePort {
+    broker: RwLock<Option<Arc<Broker>>>,
+}
+
+impl LivePort {
+    /// The broker is up.
+    pub(crate) fn put(&self, broker: Broker) {
+        *self.broker.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(broker));
+    }
+
+    fn current(&self) -> Option<Arc<Broker>> {
+        self.broker.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The broker stops: from here on there are no live sessions.
+    pub(crate) fn take(&self) -> Option<Arc<Broker>> {
+        self.broker.write().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl LiveClients for LivePort {
+    fn live<'a>(&'a self, after: Option<&'a str>, limit: usize) -> Later<'a, LivePage> {
+        Box::pin(async move {
+            let Some(broker) = self.current() else { return LivePage::default() };
+            let after = after.and_then(|text| text.parse().ok());
+            let mut found = broker.live(after, limit.saturating_add(1)).await;
+            let more = found.len() > limit;
+            found.truncate(limit);
+            let next = if more { found.last().map(|client| client.conn.to_string()) } else { None };
+            LivePage { clients: found.into_iter().map(shown).collect(), next }
+        })
+    }
+}
+
+fn shown(client: broker::LiveClient) -> LiveClient {
+    LiveClient {
+        kind: client.kind.as_str().to_owned(),
+        name: client.name,
+        client_id: client.client_id,
+        serial: client.serial,
+        issuer: client.issuer,
+        peer: client.peer,
+        tls: client.tls.to_owned(),
+        suite: client.suite.to_owned(),
+        conn: client.conn,
+        connected_at: client.connected_at.to_string(),
+    }
+}
+
+/// The server's counters: the observer's and the broker's.
+pub(crate) struct MetricsPort {
+    watcher: Arc<Watcher>,
+    live: Arc<LivePort>,
+}
+
+impl MetricsPort {
+    pub(crate) fn new(watcher: Arc<Watcher>, live: Arc<LivePort>) -> Self {
+        Self { watcher, live }
+    }
+}
+
+impl Metrics for MetricsPort {
+    fn samples(&self) -> Vec<Sample> {
+        let mut samples = self.watcher.samples();
+        if let Some(broker) = self.live.current() {
+            samples.extend(broker_samples(&broker));
+        }
+        samples
+    }
+}
+
+fn broker_samples(broker: &Broker) -> Vec<Sample> {
+    let stats = broker.stats();
+    let sample = |name, help, kind, value: u64| Sample {
+        name,
+        help,
+        kind,
+        labels: Vec::new(),
+        // Halved into two exact parts: a double holds each of them, and the sum to 2^53.
+        value: f64::from(u32::try_from(value >> 32).unwrap_or(u32::MAX)) * 4_294_967_296.0
+            + f64::from(u32::try_from(value & 0xffff_ffff).unwrap_or(u32::MAX)),
+    };
+    use SampleKind::{Counter, Gauge};
+    let mut samples = vec![
+        sample(
+            "bailiwick_connections",
+            "Open TCP connections of the MQTT listener.",
+            Gauge,
+            stats.connections,
+        ),
+        sample(
+            "bailiwick_handshakes_unfinished",
+            "TLS handshakes under way.",
+            Gauge,
+            stats.handshakes_unfinished,
+        ),
+        sample("bailiwick_sessions", "Live MQTT sessions.", Gauge, stats.sessions),
+        sample("bailiwick_accepted_total", "Connections that were accepted.", Counter, stats.accepted_total),
+        sample(
+            "bailiwick_shed_total",
+            "Messages dropped because a queue was full.",
+            Counter,
+            stats.shed_total,
+        ),
+        sample(
+            "bailiwick_bytes_in_total",
+            "Bytes of TLS records from clients.",
+            Counter,
+            stats.bytes_in_total,
+        ),
+        sample("bailiwick_bytes_out_total", "Bytes of plaintext to clients.", Counter, stats.bytes_out_total),
+        sample("bailiwick_queued_bytes", "Bytes that wait for clients.", Gauge, stats.queued_bytes),
+    ];
+    for (reason, count) in stats.refused_total {
+        let one = sample("bailiwick_refused_total", "Connections refused, by reason.", Counter, count);
+        samples.push(Sample { labels: vec![("reason", reason.to_owned())], ..one });
+    }
+    for (reason, count) in stats.ended_total {
+        let one = sample("bailiwick_ended_total", "Sessions ended, by reason.", Counter, count);
+        samples.push(Sample { labels: vec![("reason", reason.to_owned())], ..one });
+    }
+    samples
+}
