@@ -196,7 +196,7 @@ mod tests {
 
     impl Oracle {
         fn verdict(&self, epoch: u64, seq: u64, max_forward: u64) -> Option<ReplayKind> {
-            let Some(&current) = self.order.last() else { return None };
+            let current = *self.order.last()?;
             if epoch > current {
                 return None;
             }

@@ -56,4 +56,11 @@ impl Anchor {
     pub fn signs_clients(&self) -> bool {
         !self.kinds.is_empty()
     }
+
+    /// Whether both say the same of what may come from their key.
+    pub(crate) fn agrees_with(&self, other: &Self) -> bool {
+        let same_kinds = self.kinds.iter().all(|kind| other.kinds.contains(kind))
+            && other.kinds.iter().all(|kind| self.kinds.contains(kind));
+        same_kinds && self.admission == other.admission && self.identity == other.identity
+    }
 }

@@ -28,8 +28,9 @@ pub enum TrustError {
         /// The id of the key.
         found: IssuerId,
     },
-    /// Two anchors with the same key: their kinds and labels would contradict each other.
-    #[error("anchor \"{label}\": its key {id} is already that of anchor \"{other}\"")]
+    /// Two anchors with the same key that say different things of it; a CA certificate that was
+    /// renewed with its key may stand beside the old one.
+    #[error("anchor \"{label}\": its key {id} is already that of anchor \"{other}\", which says otherwise")]
     Twice {
         /// The second anchor's label, clipped.
         label: String,
@@ -273,7 +274,8 @@ fn chain_anchors(anchors: &[Anchor]) -> Result<ChainAnchors, TrustError> {
         if found != anchor.id {
             return Err(TrustError::WrongId { label: label(), id: anchor.id, found });
         }
-        if let Some(first) = anchors[..at].iter().find(|first| first.id == anchor.id) {
+        let same = |first: &&Anchor| first.id == anchor.id && !first.agrees_with(anchor);
+        if let Some(first) = anchors.iter().take(at).find(same) {
             let other = Clipped(&first.label).to_string();
             return Err(TrustError::Twice { label: label(), other, id: anchor.id });
         }
