@@ -53,13 +53,13 @@ impl FileKey {
 /// power leaves at most the other name behind, which the next attempt clears away.
 fn write_new(path: &Path, content: &[u8]) -> Result<(), SignerError> {
     let exists = || SignerError::Exists { path: path.display().to_string() };
-    if path.symlink_metadata().is_ok() {
-        return Err(exists());
-    }
     let partial = partial_name(path);
     match fs_err::remove_file(&partial) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(io(error)),
         _ => {}
+    }
+    if path.symlink_metadata().is_ok() {
+        return Err(exists());
     }
     write_synced(&partial, content)?;
     let linked = fs_err::hard_link(&partial, path);

@@ -72,6 +72,11 @@ fn what_a_loss_of_power_left_behind_is_cleared_away() {
     key().save_new(&path, None, &mut SystemEntropy).unwrap();
     assert!(FileKey::load(&path, None).is_ok());
     assert_eq!(names(folder.path()), ["key.pem"]);
+    // Power lost between the link and the removal: the key stands, its second name goes.
+    fs_err::hard_link(&path, folder.path().join(".key.pem.partial")).unwrap();
+    assert_eq!(key().save_new(&path, None, &mut SystemEntropy).unwrap_err().code(), "key.exists");
+    assert!(FileKey::load(&path, None).is_ok());
+    assert_eq!(names(folder.path()), ["key.pem"]);
 }
 
 #[test]
