@@ -161,25 +161,6 @@ impl Fields {
         }
     }
 
-    /// A list of texts; empty if it is missing.
-    pub(crate) fn texts(&mut self, name: &'static str) -> Result<Vec<String>, ApiError> {
-        let Some(value) = self.take(name) else { return Ok(Vec::new()) };
-        let Value::Array(items) = value else {
-            return Err(self.wrong(name, format!("{}; expected a list of texts", kind_of(&value))));
-        };
-        let mut texts = Vec::with_capacity(items.len());
-        for (at, item) in items.into_iter().enumerate() {
-            match item {
-                Value::String(text) => texts.push(text),
-                other => {
-                    let place = format!("{}/{at}", self.at(name));
-                    return Err(ApiError::malformed(place, format!("{}; expected a text", kind_of(&other))));
-                }
-            }
-        }
-        Ok(texts)
-    }
-
     /// Refuses what no endpoint asked for.
     pub(crate) fn end(self) -> Result<(), ApiError> {
         let Some(name) = self.values.keys().next() else { return Ok(()) };
@@ -318,12 +299,10 @@ mod tests {
 
     #[test]
     fn values_of_the_wrong_type_are_named_with_their_field() {
-        let mut fields =
-            Fields::from_json(br#"{"id": 5, "replace": "yes", "n": -1, "l": ["a", 2], "e": ""}"#).unwrap();
+        let mut fields = Fields::from_json(br#"{"id": 5, "replace": "yes", "n": -1, "e": ""}"#).unwrap();
         assert_eq!(fault(fields.text("id")), "/id: a number; expected a text");
         assert_eq!(fault(fields.flag("replace")), "/replace: a text; expected true or false");
         assert_eq!(fault(fields.number("n", 1, 1..=9)), "/n: expected a whole number from 1 to 9");
-        assert_eq!(fault(fields.texts("l")), "/l/1: a number; expected a text");
         assert_eq!(fault(fields.required_text("e")), "/e: empty; expected a text");
         assert_eq!(fault(fields.required_text("gone")), "/gone: missing; expected a text");
     }

@@ -52,7 +52,13 @@ pub(crate) async fn show(State(admin): State<Arc<Admin>>, call: Call) -> Answer 
     call.fields.end()?;
     let row = admin.deps.store.device(&id).await?;
     let row = row.ok_or_else(|| StoreError::UnknownDevice { id: id.to_string() })?;
-    Ok(answer(StatusCode::OK, &DeviceView::from(row)))
+    let certs: Vec<_> = row.certificates.iter().map(|row| row.cert).collect();
+    let mut view = DeviceView::from(row);
+    for (shown, cert) in view.certificates.iter_mut().zip(certs) {
+        let der = admin.deps.store.certificate_der(cert).await?;
+        shown.pem = der.map(|der| x509::pem::encode("CERTIFICATE", &der));
+    }
+    Ok(answer(StatusCode::OK, &view))
 }
 
 /// The cursor and the size of a page.

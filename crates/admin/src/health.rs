@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::admin::Admin;
 use crate::call::{Answer, Call, answer};
@@ -75,6 +75,8 @@ pub(crate) async fn status(State(admin): State<Arc<Admin>>, call: Call) -> Answe
             })),
         }));
     }
+    let listeners: Map<String, Value> =
+        admin.deps.settings.listeners.iter().map(|(name, at)| (name.clone(), json!(at))).collect();
     let (policy_epoch, rules) = {
         let table = admin.deps.policy.borrow();
         (table.epoch(), table.rules())
@@ -95,6 +97,7 @@ pub(crate) async fn status(State(admin): State<Arc<Admin>>, call: Call) -> Answe
             "tokens": stats.tokens,
             "events": {"written": stats.events, "chained": head.seq},
             "cas": cas,
+            "listeners": listeners,
         }),
     ))
 }

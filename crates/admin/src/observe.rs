@@ -98,9 +98,9 @@ pub(crate) async fn events(State(admin): State<Arc<Admin>>, mut call: Call) -> A
     Ok(answer(StatusCode::OK, &json!({"events": events, "next": next})))
 }
 
-/// `GET /api/v1/policy/explain?name&action&topic`: what the rules say, and which of them.
+/// `GET /api/v1/policy/explain?principal&action&topic`: what the rules say, and which of them.
 pub(crate) async fn explain(State(admin): State<Arc<Admin>>, mut call: Call) -> Answer {
-    let (name, _) = call.fields.name("name")?;
+    let (name, _) = call.fields.name("principal")?;
     let action = match call.fields.required_text("action")?.as_str() {
         "publish" => Action::Publish,
         "subscribe" => Action::Subscribe,
@@ -120,6 +120,8 @@ pub(crate) async fn explain(State(admin): State<Arc<Admin>>, mut call: Call) -> 
             "topic": topic,
             "policy_epoch": table.epoch(),
             "permitted": explanation.permitted,
+            "rule": explanation.rule.to_string(),
+            "matching": explanation.matching.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "text": explanation.to_string(),
         }),
     ))

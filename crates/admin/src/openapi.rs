@@ -203,7 +203,7 @@ fn view_paths() -> Value {
             "200": answer("One page.", list("events", "LogLine")),
         }))},
         "/api/v1/policy/explain": {"get": operation("explainPolicy", "What the topic rules say, and which of them.", json!([
-            query("name", "A registered name."),
+            query("principal", "A registered name."),
             query("action", "publish, subscribe or receive."),
             query("topic", "A topic, or a filter for subscribe."),
         ]), json!({
@@ -234,14 +234,14 @@ fn schemas() -> Value {
         "Device": object(json!({
             "id": text("Its id."), "original": text("As it was written, if that differs."),
             "project": text("Its project."), "fleet": nullable("Its fleet."), "label": nullable("A text for people."),
-            "state": text("active, suspended or revoked"), "revoked_epoch": text("The epoch of its revocation."),
+            "standing": text("active, suspended or revoked"), "revoked_epoch": text("The epoch of its revocation."),
             "denied": {"type": "boolean"}, "added_at": text("RFC 3339."), "added_by": text("Who."),
             "certificates": {"type": "array", "items": reference("Certificate")},
             "tokens": {"type": "array", "items": reference("Token")},
         })),
         "Principal": object(json!({
             "kind": text("service or operator"), "name": text("Its name."), "project": text("Its project."),
-            "state": text("active, suspended or revoked"), "revoked_epoch": text("The epoch of its revocation."),
+            "standing": text("active, suspended or revoked"), "revoked_epoch": text("The epoch of its revocation."),
             "added_at": text("RFC 3339."), "added_by": text("Who."),
             "certificates": {"type": "array", "items": reference("Certificate")},
         })),
@@ -252,6 +252,7 @@ fn schemas() -> Value {
             "superseded_until": text("RFC 3339."), "generation": {"type": "integer"},
             "not_before": text("RFC 3339."), "not_after": text("RFC 3339."), "issued_at": text("RFC 3339."),
             "revoked_at": nullable("RFC 3339."), "reason": nullable("As in RFC 5280."),
+            "pem": text("The certificate, where one device is shown."),
         })),
         "Token": object(json!({
             "id": text("Its public half."), "device_id": text("The device."),
@@ -293,7 +294,8 @@ fn schemas() -> Value {
         })),
         "Explanation": object(json!({
             "principal": text("Who."), "action": text("What."), "topic": text("On what."),
-            "policy_epoch": {"type": "integer"}, "permitted": {"type": "boolean"}, "text": text("By which rule."),
+            "policy_epoch": {"type": "integer"}, "permitted": {"type": "boolean"}, "rule": text("file:line of the rule that decides."),
+            "matching": {"type": "array", "items": {"type": "string"}}, "text": text("By which rule."),
         })),
     })
 }

@@ -23,6 +23,8 @@ pub struct Settings {
     pub revoke_wait: Duration,
     /// How long an order waits for its certificate.
     pub order_wait: Duration,
+    /// The listeners that are open, each with its address and port, for `/api/v1/status`.
+    pub listeners: Vec<(String, String)>,
     /// The largest request body.
     pub body_bytes_max: usize,
 }
@@ -39,6 +41,7 @@ impl Default for Settings {
             token_ttl_max: Duration::from_secs(90 * 24 * 3600),
             revoke_wait: Duration::from_secs(5),
             order_wait: Duration::from_secs(10),
+            listeners: Vec::new(),
             body_bytes_max: 64 * 1024,
         }
     }

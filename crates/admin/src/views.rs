@@ -10,13 +10,13 @@ pub(crate) struct DeviceView {
     project: String,
     fleet: Option<String>,
     label: Option<String>,
-    state: &'static str,
+    standing: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     revoked_epoch: Option<String>,
     denied: bool,
     added_at: String,
     added_by: String,
-    certificates: Vec<CertView>,
+    pub(crate) certificates: Vec<CertView>,
     tokens: Vec<TokenView>,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct PrincipalView {
     kind: &'static str,
     name: String,
     project: String,
-    state: &'static str,
+    standing: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     revoked_epoch: Option<String>,
     added_at: String,
@@ -50,6 +50,9 @@ pub(crate) struct CertView {
     issued_at: String,
     revoked_at: Option<String>,
     reason: Option<&'static str>,
+    /// Only where one device is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pem: Option<String>,
 }
 
 /// A token as the API shows it; its secret is known to nobody here.
@@ -66,7 +69,7 @@ pub(crate) struct TokenView {
     created_by: String,
 }
 
-fn standing(standing: Standing) -> (&'static str, Option<String>) {
+fn words_of(standing: Standing) -> (&'static str, Option<String>) {
     match standing {
         Standing::Active => ("active", None),
         Standing::Suspended => ("suspended", None),
@@ -76,14 +79,14 @@ fn standing(standing: Standing) -> (&'static str, Option<String>) {
 
 impl From<DeviceRow> for DeviceView {
     fn from(row: DeviceRow) -> Self {
-        let (state, revoked_epoch) = standing(row.standing);
+        let (standing, revoked_epoch) = words_of(row.standing);
         Self {
             id: row.id.to_string(),
             original: row.original,
             project: row.project.to_string(),
             fleet: row.fleet,
             label: row.label,
-            state,
+            standing,
             revoked_epoch,
             denied: row.denied,
             added_at: row.added_at.to_string(),
@@ -96,12 +99,12 @@ impl From<DeviceRow> for DeviceView {
 
 impl From<PrincipalRow> for PrincipalView {
     fn from(row: PrincipalRow) -> Self {
-        let (state, revoked_epoch) = standing(row.standing);
+        let (standing, revoked_epoch) = words_of(row.standing);
         Self {
             kind: row.principal.kind.as_str(),
             name: row.principal.name.to_string(),
             project: row.project.to_string(),
-            state,
+            standing,
             revoked_epoch,
             added_at: row.added_at.to_string(),
             added_by: row.added_by,
@@ -129,6 +132,7 @@ impl From<CertRow> for CertView {
             issued_at: row.recorded_at.to_string(),
             revoked_at: row.revoked_at.map(|at| at.to_string()),
             reason: row.reason.map(|reason| reason.as_str()),
+            pem: None,
         }
     }
 }

@@ -127,8 +127,7 @@ async fn publish_one(enroll: &Arc<Enroll>, at: usize, epoch: Epoch, now: Now) ->
         entries: listed,
         next_update: next_update.to_string(),
     };
-    enroll.deps.observer.note(event.clone());
-    store.event(event, now).await?;
+    enroll.deps.observer.note(event);
     let next = this_update.plus(enroll.deps.settings.crl.period).min(next_update);
     Ok(Round { published: vec![(issuer.label.clone(), number)], current: true, next: Some(next) })
 }

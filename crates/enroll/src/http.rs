@@ -16,6 +16,7 @@ use x509::Certificate;
 use crate::error::EnrollError;
 use crate::limits::Failure;
 use crate::provision::{note, provision};
+use crate::shelf::ServedCrl;
 use crate::state::Enroll;
 
 /// What devices ask: `/provision`, `/ca/bundle`, and all of [`plain_router`].
@@ -203,10 +204,17 @@ async fn crl(
     let Some(id) = by_label.map(|(issuer, _)| issuer.id()).or_else(|| IssuerId::parse(&name).ok()) else {
         return missing("crl", &shown);
     };
-    if enroll.issuer(id).is_none() {
+    let is_root = enroll.deps.roots.iter().any(|root| root.issuer_id_as_ca() == id);
+    if enroll.issuer(id).is_none() && !is_root {
         return missing("crl", &shown);
     }
-    let served = match enroll.shelf.find(id, &enroll.deps.store).await {
+    let found = if is_root {
+        // The ceremony puts the root's list into the store, so only the store knows the newest.
+        enroll.deps.store.crl(id).await.map(|row| row.map(|row| Arc::new(ServedCrl::from(row))))
+    } else {
+        enroll.shelf.find(id, &enroll.deps.store).await
+    };
+    let served = match found {
         Ok(Some(served)) => served,
         Ok(None) => {
             let detail = format!("no crl of \"{}\" is published yet", Clipped(&name));

@@ -89,6 +89,7 @@ impl Enroll {
             .map_err(EnrollError::Unsound)?;
         let certificate = sign(recorded, issuer, key)?;
         self.deps.store.record_certificate(receipt, certificate.der(), now).await?;
+        tracing::info!(serial = %certificate.serial(), issuer = %issuer.label, ground = %request.ground, "certificate issued");
         Ok(certificate)
     }
 

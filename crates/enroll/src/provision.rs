@@ -254,7 +254,7 @@ async fn refused(
                 device.unwrap_or_default()
             ),
         };
-        enroll.alert(peer, alert, now).await;
+        enroll.alert(peer, alert, now);
     }
     EnrollError::TokenRefused(refusal)
 }

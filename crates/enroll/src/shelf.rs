@@ -18,6 +18,17 @@ pub(crate) struct ServedCrl {
     pem: OnceLock<Bytes>,
 }
 
+impl From<CrlRow> for ServedCrl {
+    fn from(row: CrlRow) -> Self {
+        Self {
+            number: row.number,
+            der: Bytes::from(row.der),
+            next_update: row.next_update,
+            pem: OnceLock::new(),
+        }
+    }
+}
+
 impl ServedCrl {
     pub(crate) fn pem(&self) -> Bytes {
         self.pem.get_or_init(|| Bytes::from(x509::pem::encode("X509 CRL", &self.der))).clone()
@@ -27,14 +38,10 @@ impl ServedCrl {
 impl Shelf {
     /// Puts a newer CRL in the place of an older one.
     pub(crate) fn put(&self, row: CrlRow) -> Arc<ServedCrl> {
-        let served = Arc::new(ServedCrl {
-            number: row.number,
-            der: Bytes::from(row.der),
-            next_update: row.next_update,
-            pem: OnceLock::new(),
-        });
+        let issuer = row.issuer;
+        let served = Arc::new(ServedCrl::from(row));
         let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = shelf.entry(row.issuer).or_insert_with(|| Arc::clone(&served));
+        let place = shelf.entry(issuer).or_insert_with(|| Arc::clone(&served));
         if served.number > place.number {
             *place = served;
         }

@@ -1,6 +1,6 @@
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use audit::{Event, Observer};
@@ -15,7 +15,7 @@ use x509::Certificate;
 use crate::bundle::Bundle;
 use crate::error::EnrollError;
 use crate::limits::{Failure, FailureCounter};
-use crate::settings::Settings;
+use crate::settings::{FailureLimits, Settings};
 use crate::shelf::Shelf;
 
 /// What enrolment is given by the server.
@@ -48,6 +48,7 @@ pub struct Enroll {
     pub(crate) failures: FailureCounter,
     /// Limits what one address can write into the chained log.
     alerts: FailureCounter,
+    clock_alerts: FailureCounter,
     pub(crate) bundle: Bundle,
     pub(crate) schedule: CrlSchedule,
     pub(crate) shelf: Shelf,
@@ -75,8 +76,18 @@ impl Enroll {
             .map_err(|error| EnrollError::Wiring(error.to_string()))?;
         let failures = FailureCounter::new(deps.settings.failures);
         let alerts = FailureCounter::new(deps.settings.failures);
+        let clock_alerts = FailureCounter::new(FailureLimits { per_minute: 1, burst: 1, addresses_max: 1 });
         let gates = (0..GATES).map(|_| tokio::sync::Mutex::new(())).collect();
-        Ok(Arc::new(Self { deps, failures, alerts, bundle, schedule, shelf: Shelf::default(), gates }))
+        Ok(Arc::new(Self {
+            deps,
+            failures,
+            alerts,
+            clock_alerts,
+            bundle,
+            schedule,
+            shelf: Shelf::default(),
+            gates,
+        }))
     }
 
     pub(crate) fn now(&self) -> Now {
@@ -91,18 +102,19 @@ impl Enroll {
         if now.wall >= floor {
             return Ok(now);
         }
-        self.deps.observer.note(Event::ClockUnsound { wall: now.wall.to_string(), floor: floor.to_string() });
+        // Anybody can ask while the clock is wrong; the chained log needs to hear of it now and then.
+        if self.clock_alerts.count(IpAddr::V4(Ipv4Addr::UNSPECIFIED), now.mono) == Failure::Within {
+            let event = Event::ClockUnsound { wall: now.wall.to_string(), floor: floor.to_string() };
+            self.deps.observer.note(event);
+        }
         Err(EnrollError::ClockUnsound { wall: now.wall, floor })
     }
 
-    /// Tells the operator now, and the chained log unless this address has filled enough of it.
-    pub(crate) async fn alert(&self, peer: IpAddr, event: Event, now: Now) {
-        self.deps.observer.note(event.clone());
-        if self.alerts.count(peer, now.mono) != Failure::Within {
-            return;
-        }
-        if let Err(error) = self.deps.store.event(event, now).await {
-            tracing::error!(code = error.code(), %error, "an alert could not be recorded");
+    /// Tells the operator, unless this address has filled enough of the chained log, in which every
+    /// alert is kept.
+    pub(crate) fn alert(&self, peer: IpAddr, event: Event, now: Now) {
+        if self.alerts.count(peer, now.mono) == Failure::Within {
+            self.deps.observer.note(event);
         }
     }
 
