@@ -8,14 +8,14 @@ use crate::layout::Layout;
 /// Held as long as this process may write in the data folder; the system lets go of it when the
 /// process ends, however it ends.
 #[derive(Debug)]
-pub struct DataLock(#[expect(dead_code, reason = "kept open for the lock that goes with it")] File);
+pub(crate) struct DataLock(#[expect(dead_code, reason = "kept open for the lock that goes with it")] File);
 
 impl DataLock {
     /// Takes the lock, or answers `None` when another process holds it.
     ///
     /// # Errors
     /// The file can't be opened, or the file system knows no locks.
-    pub fn take(layout: &Layout) -> Result<Option<Self>, ServerError> {
+    pub(crate) fn take(layout: &Layout) -> Result<Option<Self>, ServerError> {
         let path = layout.lock();
         let failed =
             |error: std::io::Error| ServerError::File { path: path.clone(), error: error.to_string() };

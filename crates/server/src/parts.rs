@@ -13,7 +13,7 @@ use store::Store;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use types::{Clock, Entropy};
-use x509::{Certificate, SubjectTemplate};
+use x509::SubjectTemplate;
 
 use crate::clock::built_at;
 use crate::config::Config;
@@ -37,7 +37,6 @@ pub(crate) struct Parts {
     pub(crate) replay: watch::Receiver<Arc<ReplayTable>>,
     pub(crate) watcher: Arc<Watcher>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) root: Certificate,
     pub(crate) live: Arc<LivePort>,
     pub(crate) reloader: Arc<Reloader>,
     pub(crate) shutdown: watch::Sender<bool>,
@@ -141,7 +140,6 @@ impl Parts {
             replay,
             watcher,
             clock,
-            root,
             live,
             reloader,
             shutdown,
