@@ -31,6 +31,9 @@ pub struct Provisioned {
     pub server_time: String,
 }
 
+/// How often a token may be lost to a request that broke off; each took a place in the store's queue.
+const LOST_MAX: usize = 3;
+
 /// Flow A for a provisioning token, step by step; `body` is at most one byte over the cap.
 ///
 /// # Errors
@@ -51,21 +54,29 @@ pub async fn provision(enroll: &Enroll, peer: IpAddr, body: &Bytes) -> Result<Pr
     //    with one token go one after another.
     let now = enroll.sound_now()?;
     let _gate = enroll.gate(&token.id).await;
-    let (device, certificate) = match check(enroll, &token, &csr, now).await? {
-        TokenAnswer::Refused(refusal) => return Err(refused(enroll, peer, &token, refusal, now).await),
-        TokenAnswer::Bound { device, certificate_der: Some(der), .. } => (device, parse_own(&der)?),
-        // The power failed between intent and record: the same bytes are signed again.
-        TokenAnswer::Bound { device, certificate_der: None, intent } => {
-            match finish_bound(enroll, &token, &csr, *intent, now).await {
-                Ok(certificate) => (device, certificate),
-                Err(error) => return Err(not_issued(enroll, peer, &token, error, now).await),
+    let mut lost = 0;
+    let (device, certificate) = loop {
+        match check(enroll, &token, &csr, now).await? {
+            TokenAnswer::Refused(refusal) => return Err(refused(enroll, peer, &token, refusal, now).await),
+            TokenAnswer::Bound { device, certificate_der: Some(der), .. } => {
+                break (device, parse_own(&der)?);
             }
-        }
-        TokenAnswer::Unused { device, .. } => {
+            // The power failed between intent and record: the same bytes are signed again.
+            TokenAnswer::Bound { device, certificate_der: None, intent } => {
+                match finish_bound(enroll, &token, &csr, *intent, now).await {
+                    Ok(certificate) => break (device, certificate),
+                    Err(error) => return Err(not_issued(enroll, peer, &token, error, now).await),
+                }
+            }
             // 6. Prepare, 7. intent (token bound to this key, serial taken), 8. sign, 9. record.
-            match issue_for(enroll, &device, &token, csr.clone(), now).await {
-                Ok(certificate) => (device, certificate),
-                Err(error) => return Err(not_issued(enroll, peer, &token, error, now).await),
+            TokenAnswer::Unused { device, .. } => {
+                match issue_for(enroll, &device, &token, csr.clone(), now).await {
+                    Ok(certificate) => break (device, certificate),
+                    // The connection of an earlier request broke off while its intent was on its way
+                    // into the store: if that was this very key, the next look finds it bound.
+                    Err(EnrollError::Store(StoreError::TokenLost { .. })) if lost < LOST_MAX => lost += 1,
+                    Err(error) => return Err(not_issued(enroll, peer, &token, error, now).await),
+                }
             }
         }
     };
