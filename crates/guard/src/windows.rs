@@ -379,3 +379,13 @@ fn near(time: i64, now: Wall, rule: &ReplayRule) -> Verdict {
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_takes_no_more_than_two_boots_need() {
+        assert!(size_of::<Stream>() <= 144, "{}", size_of::<Stream>());
+    }
+}
