@@ -17,10 +17,10 @@ async fn round(world: &World) -> enroll::Round {
 }
 
 async fn newest(world: &World, label: &str) -> Crl {
-    let issuer = world.pki.issuer(label);
+    let issuer = issuing(&world.pki, label);
     let row = world.store.crl(issuer.id()).await.unwrap().unwrap();
     let crl = Crl::parse_der(&row.der).unwrap();
-    crl.verify(&issuer.certificate).unwrap();
+    crl.verify(issuer.certificate()).unwrap();
     assert_eq!(crl.number(), row.number);
     crl
 }
@@ -132,11 +132,11 @@ async fn a_period_of_half_the_validity_is_refused_when_the_server_is_wired() {
     let deps = enroll::Deps {
         store: world.store.clone(),
         issuers: world.pki.issuers(),
-        roots: vec![world.pki.root.clone()],
+        roots: vec![world.pki.root().certificate().clone()],
         bundle_key: signer::BundleKey::new(key()),
         policy: world.policy.subscribe(),
         clock: world.clock.clone(),
-        entropy: std::sync::Arc::new(std::sync::Mutex::new(Counted(0))),
+        entropy: std::sync::Arc::new(std::sync::Mutex::new(testkit::Seeded::new(0))),
         observer: world.ear.clone(),
         settings,
     };

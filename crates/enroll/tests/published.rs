@@ -47,17 +47,18 @@ async fn the_bundle_is_signed_over_its_canonical_body_and_holds_what_the_bootstr
     check(&body).unwrap();
     check(&body.replace("version 4", "version 5")).unwrap_err();
     // The bootstrap of a device finds its pinned root in it, and nothing else.
-    let pinned = tls::roots_matching(&answer.body, &[world.pki.root.spki_hash()]).unwrap();
+    let pinned = tls::roots_matching(&answer.body, &[world.pki.root().certificate().spki_hash()]).unwrap();
     assert_eq!(pinned.len(), 1);
-    assert_eq!(pinned[0].der(), world.pki.root.der());
-    tls::roots_matching(&answer.body, &[world.pki.issuer("devices").certificate.spki_hash()]).unwrap_err();
+    assert_eq!(pinned[0].der(), world.pki.root().certificate().der());
+    tls::roots_matching(&answer.body, &[issuing(&world.pki, "devices").certificate().spki_hash()])
+        .unwrap_err();
 }
 
 #[tokio::test]
 async fn what_a_cache_has_is_not_sent_again() {
     let world = World::new().await;
     publish_due(&world.enroll, world.store.view().epoch(), world.now()).await.unwrap();
-    let id = world.pki.issuer("devices").id();
+    let id = issuing(&world.pki, "devices").id();
     for path in [
         "/ca/bundle".to_owned(),
         format!("/ca/{id}.cer"),
@@ -81,17 +82,17 @@ async fn what_a_cache_has_is_not_sent_again() {
 #[tokio::test]
 async fn ca_certificates_are_der_by_id_or_label_and_pem_for_people() {
     let world = World::new().await;
-    let devices = &world.pki.issuer("devices").certificate;
+    let devices = issuing(&world.pki, "devices").certificate();
     for name in [devices.issuer_id_as_ca().to_string(), "devices".to_owned()] {
         let answer = world.get(&format!("/ca/{name}.cer")).await;
         assert_eq!(answer.header("content-type"), "application/pkix-cert");
         assert_eq!(answer.body, devices.der());
         assert_eq!(answer.header("cache-control"), "public, max-age=86400, must-revalidate");
     }
-    assert_eq!(world.get("/ca/root.cer").await.body, world.pki.root.der());
-    assert_eq!(world.get("/ca/root.pem").await.text(), world.pki.root.to_pem());
-    let id = world.pki.root.issuer_id_as_ca();
-    assert_eq!(world.get(&format!("/ca/{id}.cer")).await.body, world.pki.root.der());
+    assert_eq!(world.get("/ca/root.cer").await.body, world.pki.root().certificate().der());
+    assert_eq!(world.get("/ca/root.pem").await.text(), world.pki.root().certificate().to_pem());
+    let id = world.pki.root().certificate().issuer_id_as_ca();
+    assert_eq!(world.get(&format!("/ca/{id}.cer")).await.body, world.pki.root().certificate().der());
     for missing in ["/ca/nobody.cer", "/ca/root.txt", "/ca/root", "/ca/00000000000000000000000000000000.cer"]
     {
         assert_eq!(world.get(missing).await.problem().0, 404, "{missing}");
@@ -101,7 +102,7 @@ async fn ca_certificates_are_der_by_id_or_label_and_pem_for_people() {
 #[tokio::test]
 async fn a_crl_is_der_or_pem_and_may_be_kept_until_its_next_update() {
     let world = World::new().await;
-    let issuer = world.pki.issuer("devices");
+    let issuer = issuing(&world.pki, "devices");
     let path = format!("/crl/{}/0.crl", issuer.id());
     let none = world.get(&path).await;
     assert_eq!(none.problem().1, "crl.none_yet");
@@ -110,8 +111,8 @@ async fn a_crl_is_der_or_pem_and_may_be_kept_until_its_next_update() {
     assert_eq!(der.header("content-type"), "application/pkix-crl");
     assert_eq!(der.header("cache-control"), "public, max-age=604800, must-revalidate");
     let crl = Crl::parse_der(&der.body).unwrap();
-    crl.verify(&issuer.certificate).unwrap();
-    crl.verify(&world.pki.issuer("services").certificate).unwrap_err();
+    crl.verify(issuer.certificate()).unwrap();
+    crl.verify(issuing(&world.pki, "services").certificate()).unwrap_err();
     assert!(crl.serials().is_empty());
     world.clock.advance(Duration::from_secs(86_400));
     let pem = world.get("/crl/devices/0.pem").await;
@@ -123,7 +124,14 @@ async fn a_crl_is_der_or_pem_and_may_be_kept_until_its_next_update() {
         assert_eq!(world.get(missing).await.problem().0, 404, "{missing}");
     }
     // Nobody has made a list of the root's.
-    assert_eq!(world.get(&format!("/crl/{}/0.crl", world.pki.root.issuer_id_as_ca())).await.problem().0, 503);
+    assert_eq!(
+        world
+            .get(&format!("/crl/{}/0.crl", world.pki.root().certificate().issuer_id_as_ca()))
+            .await
+            .problem()
+            .0,
+        503
+    );
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part of the fixture")]
 
-pub mod pki;
+pub mod web;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -14,18 +14,20 @@ use serde_json::{Value, json};
 use signer::{BundleKey, FileKey};
 use store::{NewDevice, NewToken, Store};
 use tempfile::TempDir;
+use testkit::pki::Pki;
+use testkit::{Seeded, StepClock};
 use tls::http::PeerAddr;
 use tokio::sync::watch;
 use types::{Clock, DeviceId, Now, ProjectId};
 use x509::Certificate;
 
-pub use pki::*;
+pub use web::*;
 
 /// One installation: a store in a folder of its own, a hierarchy, enrolment over both.
 pub struct World {
     pub dir: TempDir,
     pub pki: Pki,
-    pub clock: Arc<TestClock>,
+    pub clock: Arc<StepClock>,
     pub ear: Arc<Ear>,
     pub policy: watch::Sender<Arc<Table>>,
     pub store: Store,
@@ -42,10 +44,10 @@ impl World {
 
     pub async fn with(settings: Settings) -> Self {
         let dir = TempDir::new().unwrap();
-        let (pki, clock, ear) = (Pki::new(), TestClock::new(), Arc::new(Ear::default()));
+        let (pki, clock, ear) = (Pki::fixed(), Arc::new(StepClock::default()), Arc::new(Ear::default()));
         let store = Store::open(dir.path(), clock.now()).unwrap();
         store.note_time(START).await.unwrap();
-        pki.register(&store, clock.now()).await;
+        register(&pki, &store, clock.now()).await;
         let policy = watch::Sender::new(Arc::new(Table::deny_all()));
         let enroll = build(&pki, &clock, &ear, &policy, &store, &settings, 0);
         let router = devices_router(&enroll);
@@ -129,7 +131,7 @@ impl World {
 
 fn build(
     pki: &Pki,
-    clock: &Arc<TestClock>,
+    clock: &Arc<StepClock>,
     ear: &Arc<Ear>,
     policy: &watch::Sender<Arc<Table>>,
     store: &Store,
@@ -139,11 +141,11 @@ fn build(
     Enroll::new(Deps {
         store: store.clone(),
         issuers: pki.issuers(),
-        roots: vec![pki.root.clone()],
+        roots: vec![pki.root().certificate().clone()],
         bundle_key: BundleKey::new(key()),
         policy: policy.subscribe(),
         clock: clock.clone(),
-        entropy: Arc::new(Mutex::new(Counted(entropy_start))),
+        entropy: Arc::new(Mutex::new(Seeded::new(entropy_start))),
         observer: ear.clone(),
         settings: settings.clone(),
     })
