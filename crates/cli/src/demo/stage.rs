@@ -35,6 +35,7 @@ pub(crate) struct Stage {
     pub(crate) root: Certificate,
     pub(crate) clock: Arc<dyn Clock>,
     running: Running,
+    bundles: std::sync::Mutex<std::collections::BTreeMap<String, String>>,
 }
 
 /// The events from a moment on.
@@ -92,7 +93,8 @@ impl Stage {
         })?;
         let root = Certificate::parse_pem(&fs_err::read_to_string(layout.ca("root"))?).map_err(Fail::failed)?;
         let addresses = running.addresses();
-        Ok(Self { dir: dir.to_owned(), layout, addresses, root, clock: Arc::new(SystemClock::start()), running })
+        let clock = Arc::new(SystemClock::start());
+        Ok(Self { dir: dir.to_owned(), layout, addresses, root, clock, running, bundles: Default::default() })
     }
 
     /// The events from here on.
@@ -122,7 +124,15 @@ impl Stage {
     pub(crate) async fn bundle(&self, device: &str) -> Done<String> {
         self.must("/api/v1/devices", &json!({"id": device})).await?;
         let token = self.must("/generate-token", &json!({"device_id": device})).await?;
-        token["bundle"].as_str().map(str::to_owned).ok_or_else(|| Fail::failed(format!("no bundle in {token}")))
+        let bundle = token["bundle"].as_str().ok_or_else(|| Fail::failed("the answer holds no bundle"))?.to_owned();
+        let mut bundles = self.bundles.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        bundles.insert(device.to_owned(), bundle.clone());
+        Ok(bundle)
+    }
+
+    /// The bundle that a device has used, as somebody may have read it off its label.
+    pub(crate) fn spent_bundle(&self, device: &str) -> Option<String> {
+        self.bundles.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(device).cloned()
     }
 
     /// Registers a service and writes its files.

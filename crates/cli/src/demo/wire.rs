@@ -10,8 +10,6 @@ use tokio::time::timeout;
 
 /// How long an answer may take before it counts as none.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// How long silence must last before it counts as "nothing came".
-pub(crate) const SILENCE: Duration = Duration::from_millis(700);
 
 /// A stream below MQTT, of whatever kind.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
