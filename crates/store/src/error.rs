@@ -23,7 +23,7 @@ pub enum StoreError {
     AlreadyRevoked {
         /// The name, or the certificate's serial.
         name: String,
-        /// The epoch that revoked it.
+        /// An epoch in which that is so: for a name the one that revoked it, for a certificate the last.
         epoch: Epoch,
     },
     /// The device is not suspended, so it cannot be restored.
@@ -33,7 +33,7 @@ pub enum StoreError {
         id: String,
     },
     /// A name is borne by a principal of this or another kind; names fold ASCII case.
-    #[error("name \"{name}\" is taken by a {kind}", kind = kind.as_str())]
+    #[error("name \"{name}\" is taken by the {kind} of that name", kind = kind.as_str())]
     NameTaken {
         /// The name that was wanted.
         name: String,
@@ -313,6 +313,8 @@ impl From<rusqlite::Error> for StoreError {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt { detail },
             Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => Self::Io { detail },
             Some(_) => Self::Database { detail },
+            // The statement itself is wrong: our bug, or tables that we did not make.
+            None if matches!(error, rusqlite::Error::SqlInputError { .. }) => Self::Database { detail },
             // A column of another type or length than we write.
             None => Self::Corrupt { detail },
         }

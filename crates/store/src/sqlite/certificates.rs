@@ -231,7 +231,7 @@ fn insert(
     now: Now,
 ) -> Result<(), StoreError> {
     let serial = recorded.cert.serial;
-    let shard = serial.as_bytes().last().copied().unwrap_or(0) % CRL_SHARDS;
+    let shard = serial.as_bytes().last().and_then(|octet| octet.checked_rem(CRL_SHARDS)).unwrap_or(0);
     // A certificate that follows no other begins a line of its own, named after its intent.
     let sql = "INSERT INTO certificate (der_hash, issuer, serial, spki, anchor, principal, intent, token,
                  lineage, generation, state, held_state, crl_shard, not_before, not_after, recorded_at,

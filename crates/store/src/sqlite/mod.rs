@@ -56,7 +56,8 @@ type Read = Box<dyn FnOnce(&Connection) + Send>;
 pub(crate) struct Sqlite {
     writes: Option<mpsc::Sender<Box<dyn Job>>>,
     reads: Option<mpsc::Sender<Read>>,
-    threads: Vec<JoinHandle<()>>,
+    writer: Option<JoinHandle<()>>,
+    readers: Vec<JoinHandle<()>>,
     shared: Arc<Shared>,
 }
 
@@ -81,15 +82,15 @@ impl Sqlite {
     fn start(conn: Connection, readers: Vec<Connection>, shared: Arc<Shared>) -> Result<Self, StoreError> {
         let (writes, write_queue) = mpsc::channel(QUEUE_MAX);
         let (reads, read_queue) = mpsc::channel(QUEUE_MAX);
-        let mut threads = Vec::new();
         let for_writer = Arc::clone(&shared);
-        threads.push(spawn("store-write", move || writer::run(&conn, write_queue, &for_writer))?);
+        let writer = spawn("store-write", move || writer::run(&conn, write_queue, &for_writer))?;
+        let mut threads = Vec::new();
         let read_queue = Arc::new(Mutex::new(read_queue));
         for conn in readers {
             let queue = Arc::clone(&read_queue);
             threads.push(spawn("store-read", move || run_reader(&conn, &queue))?);
         }
-        Ok(Self { writes: Some(writes), reads: Some(reads), threads, shared })
+        Ok(Self { writes: Some(writes), reads: Some(reads), writer: Some(writer), readers: threads, shared })
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -127,10 +128,15 @@ impl Sqlite {
 
 impl Drop for Sqlite {
     fn drop(&mut self) {
-        self.writes = None;
+        // The readers close first: the last to close empties the write-ahead log into the database,
+        // and only the writer can.
         self.reads = None;
-        for thread in self.threads.drain(..) {
+        for thread in self.readers.drain(..) {
             // A thread that panicked has told its callers by dropping their channels.
+            let _ = thread.join();
+        }
+        self.writes = None;
+        if let Some(thread) = self.writer.take() {
             let _ = thread.join();
         }
     }
