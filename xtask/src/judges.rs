@@ -31,7 +31,13 @@ impl Score {
             println!("{}: {} checks held", self.name, self.passed);
             return Ok(());
         }
-        Err(format!("{}: {} held, {} did not: {}", self.name, self.passed, self.failures.len(), self.failures.join("\n")))
+        Err(format!(
+            "{}: {} held, {} did not: {}",
+            self.name,
+            self.passed,
+            self.failures.len(),
+            self.failures.join("\n")
+        ))
     }
 }
 
@@ -46,11 +52,18 @@ fn python_folder() -> PathBuf {
 /// Installs what the judges need, once; says plainly what it could not.
 pub(crate) fn install() -> Outcome {
     let wanted = [
-        ("openssl", "openssl"), ("curl", "curl"), ("mosquitto_pub", "mosquitto-clients"), ("mosquitto", "mosquitto"),
-        ("npm", "npm"), ("node", "nodejs"), ("python3", "python3"), ("pip3", "python3-pip"),
+        ("openssl", "openssl"),
+        ("curl", "curl"),
+        ("mosquitto_pub", "mosquitto-clients"),
+        ("mosquitto", "mosquitto"),
+        ("npm", "npm"),
+        ("node", "nodejs"),
+        ("python3", "python3"),
+        ("pip3", "python3-pip"),
     ];
     let on_path = |program: &str| present(program) || PathBuf::from("/usr/sbin").join(program).is_file();
-    let missing: Vec<&str> = wanted.iter().filter(|(program, _)| !on_path(program)).map(|(_, package)| *package).collect();
+    let missing: Vec<&str> =
+        wanted.iter().filter(|(program, _)| !on_path(program)).map(|(_, package)| *package).collect();
     if !missing.is_empty() {
         println!("installing {} with apt-get", missing.join(" "));
         shown(command("apt-get", &["update", "-qq"]))
@@ -58,27 +71,37 @@ pub(crate) fn install() -> Outcome {
         let mut install = command("apt-get", &["install", "-y", "-qq", "--no-install-recommends"]);
         // A policy of 101 keeps Debian from starting its own broker on the standard port.
         install.args(&missing).env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1");
-        shown(install).map_err(|error| format!("{error}; install by hand: apt-get install {}", missing.join(" ")))?;
+        shown(install)
+            .map_err(|error| format!("{error}; install by hand: apt-get install {}", missing.join(" ")))?;
     }
     let npm = npm_folder();
     if !npm.join("node_modules/mqtt/package.json").is_file() {
         std::fs::DirBuilder::new().recursive(true).create(&npm).map_err(|error| error.to_string())?;
         let folder = npm.to_string_lossy().into_owned();
-        shown(command("npm", &["install", "--silent", "--no-audit", "--no-fund", "--prefix", &folder, "mqtt@5"]))
-            .map_err(|error| format!("{error}; the judge mqttjs needs the npm package mqtt, version 5"))?;
+        shown(command(
+            "npm",
+            &["install", "--silent", "--no-audit", "--no-fund", "--prefix", &folder, "mqtt@5"],
+        ))
+        .map_err(|error| format!("{error}; the judge mqttjs needs the npm package mqtt, version 5"))?;
     }
     let python = python_folder();
     if !python.join("paho/mqtt/client.py").is_file() {
         let folder = python.to_string_lossy().into_owned();
-        shown(command("python3", &["-m", "pip", "install", "--quiet", "--target", &folder, "paho-mqtt>=2,<3"]))
-            .map_err(|error| format!("{error}; the judge paho needs the Python package paho-mqtt, version 2"))?;
+        shown(command(
+            "python3",
+            &["-m", "pip", "install", "--quiet", "--target", &folder, "paho-mqtt>=2,<3"],
+        ))
+        .map_err(|error| format!("{error}; the judge paho needs the Python package paho-mqtt, version 2"))?;
     }
     Ok(())
 }
 
+/// A judge, in its short form or its full one.
+type Judge = fn(bool) -> Outcome;
+
 /// Runs one judge, or all of them.
 pub(crate) fn judge(name: &str, full: bool) -> Outcome {
-    let judges: [(&str, fn(bool) -> Outcome); 5] =
+    let judges: [(&str, Judge); 5] =
         [("openssl", openssl), ("curl", curl), ("mosquitto", mosquitto), ("mqttjs", mqttjs), ("paho", paho)];
     if name == "all" {
         install()?;
@@ -108,18 +131,20 @@ fn openssl(full: bool) -> Outcome {
     let root_ca = text(stand.path("export/root/ca.crt"));
     for ca in ["devices", "services", "servers"] {
         let file = text(stand.path(&format!("export/intermediate/{ca}.crt")));
-        let (held, said) = tried(command("openssl", &["verify", "-x509_strict", "-CAfile", &root_ca, &file]))?;
+        let (held, said) =
+            tried(command("openssl", &["verify", "-x509_strict", "-CAfile", &root_ca, &file]))?;
         score.expect(&format!("verify -x509_strict of the {ca} CA"), held, &said);
     }
-    let mut leafs: Vec<(String, &str, &str)> = (0..count)
-        .map(|number| (format!("devices/judge-{number}.crt"), "devices", "sslclient"))
-        .collect();
+    let mut leafs: Vec<(String, &str, &str)> =
+        (0..count).map(|number| (format!("devices/judge-{number}.crt"), "devices", "sslclient")).collect();
     leafs.push(("services/judge-service.crt".into(), "services", "sslclient"));
     leafs.push(("operators/judge-operator.crt".into(), "services", "sslclient"));
     leafs.push(("export/server/broker.crt".into(), "servers", "sslserver"));
     for (leaf, ca, purpose) in &leafs {
-        let (chain, file) = (text(stand.path(&format!("export/intermediate/{ca}.crt"))), text(stand.path(leaf)));
-        let args = ["verify", "-x509_strict", "-purpose", purpose, "-CAfile", &root_ca, "-untrusted", &chain, &file];
+        let (chain, file) =
+            (text(stand.path(&format!("export/intermediate/{ca}.crt"))), text(stand.path(leaf)));
+        let args =
+            ["verify", "-x509_strict", "-purpose", purpose, "-CAfile", &root_ca, "-untrusted", &chain, &file];
         let (held, said) = tried(command("openssl", &args))?;
         score.expect(&format!("verify -x509_strict of {leaf}"), held, &said);
     }
@@ -131,7 +156,8 @@ fn openssl(full: bool) -> Outcome {
 
 fn openssl_crl(stand: &Stand, score: &mut Score) -> Outcome {
     let leaf = text(stand.path("devices/judge-0.crt"));
-    let shown = captured(command("openssl", &["x509", "-in", &leaf, "-noout", "-ext", "crlDistributionPoints"]))?;
+    let shown =
+        captured(command("openssl", &["x509", "-in", &leaf, "-noout", "-ext", "crlDistributionPoints"]))?;
     let path = shown.split("URI:").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap_or_default();
     let path = path.splitn(4, '/').nth(3).unwrap_or_default().to_owned();
     let (der, pem) = (text(stand.path("devices.crl")), text(stand.path("devices.crl.pem")));
@@ -139,7 +165,8 @@ fn openssl_crl(stand: &Stand, score: &mut Score) -> Outcome {
     captured(command("curl", &["-sSf", "-o", &der, &base]))?;
     captured(command("curl", &["-sSf", "-o", &pem, &base.replace(".crl", ".pem")]))?;
     let ca = text(stand.path("export/intermediate/devices.crt"));
-    let (held, said) = tried(command("openssl", &["crl", "-inform", "DER", "-in", &der, "-CAfile", &ca, "-noout"]))?;
+    let (held, said) =
+        tried(command("openssl", &["crl", "-inform", "DER", "-in", &der, "-CAfile", &ca, "-noout"]))?;
     score.expect("crl: the signature of the DER list", held && said.contains("verify OK"), &said);
     let (held, said) = tried(command("openssl", &["crl", "-in", &pem, "-CAfile", &ca, "-noout"]))?;
     score.expect("crl: the signature of the PEM list", held && said.contains("verify OK"), &said);
@@ -147,7 +174,17 @@ fn openssl_crl(stand: &Stand, score: &mut Score) -> Outcome {
     let check = |leaf: &str| {
         let leaf = text(stand.path(leaf));
         // -partial_chain with the devices CA as anchor: only the leaf's own list is asked for.
-        let args = ["verify", "-x509_strict", "-partial_chain", "-crl_check", "-CRLfile", &pem, "-trusted", &ca, &leaf];
+        let args = [
+            "verify",
+            "-x509_strict",
+            "-partial_chain",
+            "-crl_check",
+            "-CRLfile",
+            &pem,
+            "-trusted",
+            &ca,
+            &leaf,
+        ];
         tried(command("openssl", &args))
     };
     let (held, said) = check("devices/judge-0.crt")?;
@@ -162,14 +199,19 @@ fn openssl_handshakes(stand: &Stand, score: &mut Score, root_ca: &str) -> Outcom
     let (cert, key) = (text(stand.path("devices/judge-1.crt")), text(stand.path("devices/judge-1.key")));
     let with = ["-cert", cert.as_str(), "-key", key.as_str()];
     let attempt = |extra: &[&str]| {
-        let mut args = vec!["s_client", "-connect", &connect, "-CAfile", root_ca, "-verify_return_error", "-brief"];
+        let mut args =
+            vec!["s_client", "-connect", &connect, "-CAfile", root_ca, "-verify_return_error", "-brief"];
         args.extend(extra);
         tried(command("openssl", &args))
     };
     let verified = "Verification: OK";
     for (what, version, protocol) in [("TLS 1.3", "-tls1_3", "TLSv1.3"), ("TLS 1.2", "-tls1_2", "TLSv1.2")] {
         let (_, said) = attempt(&[&with[..], &[version]].concat())?;
-        score.expect(&format!("s_client by {what} with a certificate"), said.contains(verified) && said.contains(protocol), &said);
+        score.expect(
+            &format!("s_client by {what} with a certificate"),
+            said.contains(verified) && said.contains(protocol),
+            &said,
+        );
     }
     let (_, said) = attempt(&[&with[..], &["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]].concat())?;
     score.expect("s_client by TLS 1.1 is refused", !said.contains(verified), &said);
@@ -195,22 +237,43 @@ fn curl(_full: bool) -> Outcome {
     let admin = format!("https://localhost:{}", stand.port("admin")?);
     let devices = format!("https://localhost:{}", stand.port("devices")?);
     let ask = |url: &str, extra: &[&str]| {
-        let mut args = vec!["-sS", "--cacert", &root_ca, "-w", "\n%{http_code}", "-H", "Content-Type: application/json"];
+        let mut args =
+            vec!["-sS", "--cacert", &root_ca, "-w", "\n%{http_code}", "-H", "Content-Type: application/json"];
         args.extend(extra);
         args.push(url);
         tried(command("curl", &args))
     };
     let (_, said) = ask(&format!("{admin}/generate-token"), &["-d", "{\"device_id\":\"curl-1\"}"])?;
-    score.expect("/generate-token without an operator's certificate is refused", !said.ends_with("200"), &said);
-    let (cert, key) = (text(stand.path("operators/curl-operator.crt")), text(stand.path("operators/curl-operator.key")));
+    score.expect(
+        "/generate-token without an operator's certificate is refused",
+        !said.ends_with("200"),
+        &said,
+    );
+    let (cert, key) =
+        (text(stand.path("operators/curl-operator.crt")), text(stand.path("operators/curl-operator.key")));
     let body = "{\"device_id\":\"curl-1\"}";
     let (_, said) = ask(&format!("{admin}/generate-token"), &["--cert", &cert, "--key", &key, "-d", body])?;
-    let answer: serde_json::Value = serde_json::from_str(said.lines().next().unwrap_or_default()).unwrap_or_default();
+    let answer: serde_json::Value =
+        serde_json::from_str(said.lines().next().unwrap_or_default()).unwrap_or_default();
     let token = answer["token"].as_str().unwrap_or_default().to_owned();
     score.expect("/generate-token with an operator's certificate", token.starts_with("bw1."), &said);
     let csr = |name: &str| -> Outcome<String> {
         let (key, out) = (text(stand.path(&format!("{name}.key"))), text(stand.path(&format!("{name}.csr"))));
-        let args = ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", &key, "-out", &out, "-subj", "/CN=curl-1"];
+        let args = [
+            "req",
+            "-new",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-keyout",
+            &key,
+            "-out",
+            &out,
+            "-subj",
+            "/CN=curl-1",
+        ];
         captured(command("openssl", &args))?;
         captured(command("cat", &[&out]))
     };
@@ -222,7 +285,11 @@ fn curl(_full: bool) -> Outcome {
     let (_, malformed) = provision(&token, "no CSR at all")?;
     score.expect("a malformed CSR is 400 and costs no token", malformed.ends_with("400"), &malformed);
     let (_, issued) = provision(&token, &first)?;
-    score.expect("/provision with token and CSR", issued.ends_with("200") && issued.contains("BEGIN CERTIFICATE"), &issued);
+    score.expect(
+        "/provision with token and CSR",
+        issued.ends_with("200") && issued.contains("BEGIN CERTIFICATE"),
+        &issued,
+    );
     let (_, again) = provision(&token, &first)?;
     let certificate = |said: &str| -> Option<String> {
         let answer: serde_json::Value = serde_json::from_str(said.lines().next()?).ok()?;
@@ -234,7 +301,11 @@ fn curl(_full: bool) -> Outcome {
     let (_, unknown) = provision("bw1.00000000000000000000000000.00000000000000000000000000", &second)?;
     score.expect("the token with another key is 403", other.ends_with("403"), &other);
     score.expect("an unknown token gets the same 403", other == unknown, &unknown);
-    score.expect("the token is in no line of the log", !stand.log().contains(&token), "the log holds the token");
+    score.expect(
+        "the token is in no line of the log",
+        !stand.log().contains(&token),
+        "the log holds the token",
+    );
     score.close()
 }
 
@@ -246,7 +317,11 @@ fn mosquitto(full: bool) -> Outcome {
     stand.cli(&["device", "add", "sensor-002", "--out", "files"])?;
     let printed = stand.cli(&["device", "show", "sensor-001", "--for", "mosquitto", "--files", "files"])?;
     let line = |program: &str| {
-        printed.lines().find(|line| line.trim_start().starts_with(program)).map(str::to_owned).ok_or(format!("device show printed no {program}:\n{printed}"))
+        printed
+            .lines()
+            .find(|line| line.trim_start().starts_with(program))
+            .map(str::to_owned)
+            .ok_or(format!("device show printed no {program}:\n{printed}"))
     };
     let (publish, subscribe) = (line("mosquitto_pub")?, line("mosquitto_sub")?);
     let shell = |script: &str| {
@@ -258,30 +333,69 @@ fn mosquitto(full: bool) -> Outcome {
     score.expect("mosquitto_pub as printed", held, &said);
     // The subscription as printed stays open; three seconds without a message are its normal end here (27).
     let (_, said) = shell(&format!("{subscribe} -W 3"))?;
-    score.expect("mosquitto_sub as printed is granted", !said.contains("denied") && !said.to_lowercase().contains("error"), &said);
+    score.expect(
+        "mosquitto_sub as printed is granted",
+        !said.contains("denied") && !said.to_lowercase().contains("error"),
+        &said,
+    );
     stand.cli(&["service", "add", "backend-service", "--out", "files"])?;
     let port = stand.port("mqtt")?;
-    let common = |name: &str, cert: &str| format!("-h localhost -p {port} --cafile files/ca.crt --cert files/{cert} --key files/{name}.key -q 1 -i judge-{name}");
+    let common = |name: &str, cert: &str| {
+        format!(
+            "-h localhost -p {port} --cafile files/ca.crt --cert files/{cert} --key files/{name}.key -q 1 -i judge-{name}"
+        )
+    };
     let round = |device: &str, cert: &str, topic: &str| {
         // One shell: the subscriber waits for one message, the publisher repeats until it has it.
-        let reader = format!("mosquitto_sub {} -t 'assets/#' -C 1 -W 20 -F '%t %p'", common("backend-service", "backend-service.crt"));
-        let writer = format!("mosquitto_pub {} -t {topic} -m hello --repeat 40 --repeat-delay 0.1", common(device, cert));
-        shell(&format!("{reader} > got & reader=$!; {writer} & writer=$!; wait $reader; kill $writer 2>/dev/null; cat got"))
+        let reader = format!(
+            "mosquitto_sub {} -t 'assets/#' -C 1 -W 20 -F '%t %p'",
+            common("backend-service", "backend-service.crt")
+        );
+        let writer = format!(
+            "mosquitto_pub {} -t {topic} -m hello --repeat 40 --repeat-delay 0.1",
+            common(device, cert)
+        );
+        shell(&format!(
+            "{reader} > got & reader=$!; {writer} & writer=$!; wait $reader; kill $writer 2>/dev/null; cat got"
+        ))
     };
     let (_, said) = round("sensor-001", "sensor-001.crt", "assets/sensor-001/telemetry")?;
-    score.expect("a message reaches the backend service", said.contains("assets/sensor-001/telemetry hello"), &said);
+    score.expect(
+        "a message reaches the backend service",
+        said.contains("assets/sensor-001/telemetry hello"),
+        &said,
+    );
     shell("openssl x509 -in files/sensor-002.crt -out files/leaf-only.crt")?;
     let (_, said) = round("sensor-002", "leaf-only.crt", "assets/sensor-002/telemetry")?;
-    score.expect("a file with the leaf certificate only works too", said.contains("assets/sensor-002/telemetry hello"), &said);
-    let (held, said) = shell(&format!("mosquitto_sub {} -t 'assets/sensor-002/#' -C 1 -W 3", common("sensor-001", "sensor-001.crt")))?;
-    score.expect("another device's telemetry is refused", said.contains("requests were denied"), &format!("{held} {said}"));
-    let (held, said) = shell(&format!("mosquitto_sub -h localhost -p {port} --cafile files/ca.crt -t 'assets/#' -C 1 -W 3"))?;
+    score.expect(
+        "a file with the leaf certificate only works too",
+        said.contains("assets/sensor-002/telemetry hello"),
+        &said,
+    );
+    let (held, said) = shell(&format!(
+        "mosquitto_sub {} -t 'assets/sensor-002/#' -C 1 -W 3",
+        common("sensor-001", "sensor-001.crt")
+    ))?;
+    score.expect(
+        "another device's telemetry is refused",
+        said.contains("requests were denied"),
+        &format!("{held} {said}"),
+    );
+    let (held, said) = shell(&format!(
+        "mosquitto_sub -h localhost -p {port} --cafile files/ca.crt -t 'assets/#' -C 1 -W 3"
+    ))?;
     score.expect("no certificate, no connection", !held, &said);
     stand.cli(&["device", "revoke", "sensor-002"])?;
-    let (held, said) = shell(&format!("mosquitto_pub {} -t assets/sensor-002/telemetry -m x", common("sensor-002", "leaf-only.crt")))?;
+    let (held, said) = shell(&format!(
+        "mosquitto_pub {} -t assets/sensor-002/telemetry -m x",
+        common("sensor-002", "leaf-only.crt")
+    ))?;
     score.expect("a revoked device is refused", !held, &said);
     if full {
-        let (held, said) = shell(&format!("for n in $(seq 200); do mosquitto_pub {} -t assets/sensor-001/telemetry -m $n || exit 1; done", common("sensor-001", "sensor-001.crt")))?;
+        let (held, said) = shell(&format!(
+            "for n in $(seq 200); do mosquitto_pub {} -t assets/sensor-001/telemetry -m $n || exit 1; done",
+            common("sensor-001", "sensor-001.crt")
+        ))?;
         score.expect("two hundred connections in a row", held, &said);
     }
     score.close()
@@ -297,7 +411,10 @@ fn library(name: &'static str, run: impl Fn(&Stand, &str) -> std::process::Comma
     stand.cli(&["service", "add", "backend-service", "--out", "files"])?;
     let port = stand.port("mqtt")?;
     let mut script = run(&stand, &port);
-    script.current_dir(stand.folder()).env("BAILIWICK_PORT", &port).env("BAILIWICK_FILES", stand.path("files"));
+    script
+        .current_dir(stand.folder())
+        .env("BAILIWICK_PORT", &port)
+        .env("BAILIWICK_FILES", stand.path("files"));
     let (held, said) = tried(script)?;
     for line in said.lines().filter(|line| line.starts_with("ok ")) {
         score.expect(line.trim_start_matches("ok "), true, "");

@@ -52,15 +52,15 @@ pub(crate) fn captured(mut command: Command) -> Outcome<String> {
 pub(crate) fn tried(mut command: Command) -> Outcome<(bool, String)> {
     let line = format!("{command:?}");
     let output = command.output().map_err(|error| format!("cannot start {line}: {error}"))?;
-    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    let text =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     Ok((output.status.success(), text))
 }
 
 /// Whether a program is on the path.
 pub(crate) fn present(program: &str) -> bool {
-    std::env::var_os("PATH").is_some_and(|path| {
-        std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
-    })
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
 }
 
 /// A stopwatch for the table of seconds; a person reads it, no check does.
@@ -93,7 +93,8 @@ pub(crate) fn soak(name: &str, rest: &[&str]) -> Outcome {
         "power" => ("enroll", "soak_power"),
         _ => return Err(format!("no soak \"{name}\"; there are: revoke, power")),
     };
-    let mut soak = command("cargo", &["test", "--release", "--package", package, "--test", test, "--", "--nocapture"]);
+    let mut soak =
+        command("cargo", &["test", "--release", "--package", package, "--test", test, "--", "--nocapture"]);
     soak.args(rest).env("BAILIWICK_SOAK", "long");
     shown(soak)
 }

@@ -16,7 +16,8 @@ pub(crate) struct Source {
 
 /// The Rust files that git tracks or would track.
 pub(crate) fn rust_files() -> Outcome<Vec<Source>> {
-    let listed = captured(command("git", &["ls-files", "--cached", "--others", "--exclude-standard", "*.rs"]))?;
+    let listed =
+        captured(command("git", &["ls-files", "--cached", "--others", "--exclude-standard", "*.rs"]))?;
     let mut files = Vec::new();
     for line in listed.lines() {
         let path = PathBuf::from(line);
@@ -63,7 +64,9 @@ pub(crate) fn breaches(files: &[Source]) -> Vec<String> {
             found.push(format!("{shown}: the crate's root has no module documentation"));
         }
         if text.contains(concat!("RecordedTicket::", "assertion(")) && !may_assert(path) {
-            found.push(format!("{shown}: calls RecordedTicket::assertion; only enroll and the ceremony may vouch"));
+            found.push(format!(
+                "{shown}: calls RecordedTicket::assertion; only enroll and the ceremony may vouch"
+            ));
         }
     }
     found

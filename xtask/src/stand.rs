@@ -49,8 +49,11 @@ impl Stand {
             }
         });
         let mut stand = Self { folder, server, addresses: Value::Null };
-        let first = line.recv_timeout(READY_WITHIN).map_err(|_| format!("serve did not get ready: {}", stand.log()))?;
-        stand.addresses = serde_json::from_str(&first).map_err(|error| format!("serve said \"{first}\": {error}"))?;
+        let first = line
+            .recv_timeout(READY_WITHIN)
+            .map_err(|_| format!("serve did not get ready: {}", stand.log()))?;
+        stand.addresses =
+            serde_json::from_str(&first).map_err(|error| format!("serve said \"{first}\": {error}"))?;
         Ok(stand)
     }
 
@@ -70,7 +73,12 @@ impl Stand {
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(binary("bailiwick"));
-        command.arg("--dir").arg(self.path("data")).args(args).stdin(Stdio::null()).current_dir(self.folder());
+        command
+            .arg("--dir")
+            .arg(self.path("data"))
+            .args(args)
+            .stdin(Stdio::null())
+            .current_dir(self.folder());
         command
     }
 

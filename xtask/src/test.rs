@@ -10,7 +10,10 @@ const STEPS: &[Step] = &[
     ("tidy", tidy::tidy),
     ("fmt", || shown(command("cargo", &["fmt", "--all", "--check"]))),
     ("clippy", || {
-        shown(command("cargo", &["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+        shown(command(
+            "cargo",
+            &["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"],
+        ))
     }),
     ("build", || shown(command("cargo", &["build", "--release", "--workspace", "--bins"]))),
     ("tests", || shown(command("cargo", &["test", "--release", "--workspace"]))),

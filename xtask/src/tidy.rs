@@ -36,8 +36,18 @@ const NEVER: &[(&str, &[&str])] = &[
     ("admin", &["broker", "enroll", "agent", "ca"]),
 ];
 /// What the pure layers (L0, L1) must never reach: async, sockets, files, logging.
-const IMPURE: &[&str] =
-    &["tokio", "mio", "socket2", "hyper", "rustls", "tokio-rustls", "rusqlite", "fs-err", "tracing-subscriber", "tempfile"];
+const IMPURE: &[&str] = &[
+    "tokio",
+    "mio",
+    "socket2",
+    "hyper",
+    "rustls",
+    "tokio-rustls",
+    "rusqlite",
+    "fs-err",
+    "tracing-subscriber",
+    "tempfile",
+];
 /// Crates that must not know how to read themselves from outside text.
 const NO_DESERIALIZE: &[&str] = &["types", "trust", "ca", "policy", "guard"];
 /// Who may depend on a sensitive library directly.
@@ -52,8 +62,19 @@ const WRAPPED: &[(&str, &[&str])] = &[
 ];
 /// Libraries of which one version only may be linked.
 const SINGLE: &[&str] = &["rustls", "aws-lc-rs", "rustls-webpki", "tokio", "x509-cert"];
-const LICENCES: &[&str] =
-    &["MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "Unicode-3.0", "Unlicense", "CC0-1.0", "0BSD", "BSL-1.0"];
+const LICENCES: &[&str] = &[
+    "MIT",
+    "Apache-2.0",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Zlib",
+    "Unicode-3.0",
+    "Unlicense",
+    "CC0-1.0",
+    "0BSD",
+    "BSL-1.0",
+];
 
 /// The workspace and what it depends on, as cargo tells it.
 struct Graph {
@@ -81,7 +102,9 @@ pub(crate) fn tidy() -> Outcome {
     if breaches.is_empty() {
         println!(
             "tidy: {} crates, {} packages, {} Rust files: edges, licences and files in order",
-            graph.members.len(), graph.names.len(), files.len()
+            graph.members.len(),
+            graph.names.len(),
+            files.len()
         );
         Ok(())
     } else {
@@ -99,8 +122,12 @@ fn text(value: &Value) -> String {
 
 impl Graph {
     fn read(metadata: &Value) -> Self {
-        let mut graph =
-            Self { direct: BTreeMap::new(), resolved: BTreeMap::new(), names: BTreeMap::new(), members: BTreeMap::new() };
+        let mut graph = Self {
+            direct: BTreeMap::new(),
+            resolved: BTreeMap::new(),
+            names: BTreeMap::new(),
+            members: BTreeMap::new(),
+        };
         let members: BTreeSet<String> = strings(&metadata["workspace_members"]).map(text).collect();
         for package in strings(&metadata["packages"]) {
             let (id, name) = (text(&package["id"]), text(&package["name"]));
@@ -150,7 +177,11 @@ impl Graph {
             }
         }
         for name in NO_DESERIALIZE {
-            if self.direct.get(*name).is_some_and(|deps| deps.contains("serde") || deps.contains("serde_json")) {
+            if self
+                .direct
+                .get(*name)
+                .is_some_and(|deps| deps.contains("serde") || deps.contains("serde_json"))
+            {
                 found.push(format!("{name} must not know serde: row and wire types live at the edge"));
             }
         }
@@ -176,7 +207,9 @@ impl Graph {
             }
             for to in deps.iter().filter(|to| self.members.contains_key(*to)) {
                 let allowed = match (layer(from), layer(to)) {
-                    (Some(above), Some(below)) => above > below || EDGES.contains(&(from.as_str(), to.as_str())),
+                    (Some(above), Some(below)) => {
+                        above > below || EDGES.contains(&(from.as_str(), to.as_str()))
+                    }
                     (None, _) => true,
                     (Some(_), None) => false,
                 };
@@ -225,7 +258,8 @@ fn licensed(expression: &str) -> bool {
 fn undocumented(graph: &Graph) -> Vec<String> {
     let mut page = String::new();
     let path = root().join("ARCHITECTURE.md");
-    let opened = std::fs::File::open(path).and_then(|mut file| std::io::Read::read_to_string(&mut file, &mut page));
+    let opened =
+        std::fs::File::open(path).and_then(|mut file| std::io::Read::read_to_string(&mut file, &mut page));
     if let Err(error) = opened {
         return vec![format!("ARCHITECTURE.md: {error}")];
     }
@@ -268,7 +302,12 @@ mod tests {
 
     #[test]
     fn edges_that_go_down_a_layer_are_in_order() {
-        let graph = graph(&[("broker", &["mqtt", "store"]), ("mqtt", &["policy"]), ("policy", &["trust"]), ("trust", &["x509"])]);
+        let graph = graph(&[
+            ("broker", &["mqtt", "store"]),
+            ("mqtt", &["policy"]),
+            ("policy", &["trust"]),
+            ("trust", &["x509"]),
+        ]);
         assert_eq!(graph.breaches(), Vec::<String>::new());
     }
 
@@ -277,7 +316,10 @@ mod tests {
         for (edges, word) in [
             (vec![("types", &["x509"] as &[&str])], "types → x509 goes against"),
             (vec![("enroll", &["broker"])], "enroll → broker goes against"),
-            (vec![("broker", &["store"]), ("store", &["far"]), ("far", &["signer"])], "broker must never reach signer"),
+            (
+                vec![("broker", &["store"]), ("store", &["far"]), ("far", &["signer"])],
+                "broker must never reach signer",
+            ),
             (vec![("mqtt", &["codec"]), ("codec", &["tokio"])], "mqtt is pure and must never reach tokio"),
             (vec![("policy", &["serde"])], "policy must not know serde"),
             (vec![("admin", &["rusqlite"])], "admin depends on rusqlite"),

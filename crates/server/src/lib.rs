@@ -21,12 +21,12 @@ mod ports;
 mod reload;
 mod rules;
 mod server_certificate;
+mod span;
 mod start;
 
 pub use clock::{SystemClock, built_at};
 pub use config::{
-    Certificates, Config, Installation, Limits, Listeners, LogLevel, Replay, ReplayMode, Span, Tls,
-    TlsVersion,
+    Certificates, Config, Installation, Limits, Listeners, LogLevel, Replay, ReplayMode, Tls, TlsVersion,
 };
 pub use error::ServerError;
 pub use init::{InitPlan, Made, init};
@@ -36,4 +36,5 @@ pub use local::{Local, ask_socket, is_served, recover};
 pub use logcheck::verify_log;
 pub use observer::Watcher;
 pub use rules::compile_rules;
+pub use span::Span;
 pub use start::{Addresses, Output, Running, check, start};

@@ -31,8 +31,16 @@ pub(crate) async fn eavesdropping(stage: &Stage, fleet: &Fleet, table: &mut Tabl
     let proxy = Proxy::start(stage.addresses.mqtt).await?;
     let device = fleet.identity(0)?;
     table.show(EAVESDROPPING, "a recording of a live link", recording(stage, fleet, &proxy, device).await);
-    table.show(EAVESDROPPING, "one flipped byte ends the link", meddled(stage, fleet, &proxy, Meddling::Flip).await);
-    table.show(EAVESDROPPING, "bytes sent again end the link", meddled(stage, fleet, &proxy, Meddling::Resend).await);
+    table.show(
+        EAVESDROPPING,
+        "one flipped byte ends the link",
+        meddled(stage, fleet, &proxy, Meddling::Flip).await,
+    );
+    table.show(
+        EAVESDROPPING,
+        "bytes sent again end the link",
+        meddled(stage, fleet, &proxy, Meddling::Resend).await,
+    );
     table.show(EAVESDROPPING, "a whole recorded link played again", played_again(stage, &proxy).await);
     Ok(())
 }
@@ -52,7 +60,12 @@ async fn plain_bytes(stage: &Stage) -> Result<String, String> {
     feed.refused().await
 }
 
-async fn recording(stage: &Stage, fleet: &Fleet, proxy: &Proxy, identity: Identity) -> Result<String, String> {
+async fn recording(
+    stage: &Stage,
+    fleet: &Fleet,
+    proxy: &Proxy,
+    identity: Identity,
+) -> Result<String, String> {
     let connector = stage.connector(Some(identity)).map_err(|fail| fail.to_string())?;
     let mut wire = Wire::open(&connector, proxy.address, HOST, "recorded").await?;
     let topic = format!("devices/{}/telemetry/gate", fleet.name(0));
@@ -65,7 +78,10 @@ async fn recording(stage: &Stage, fleet: &Fleet, proxy: &Proxy, identity: Identi
             return Err(format!("\"{text}\" can be read in the recording"));
         }
     }
-    Ok(format!("{} bytes recorded, neither topic nor payload in them", recorded.from_client.len() + recorded.from_broker.len()))
+    Ok(format!(
+        "{} bytes recorded, neither topic nor payload in them",
+        recorded.from_client.len() + recorded.from_broker.len()
+    ))
 }
 
 async fn meddled(stage: &Stage, fleet: &Fleet, proxy: &Proxy, meddling: Meddling) -> Result<String, String> {
@@ -82,12 +98,13 @@ async fn meddled(stage: &Stage, fleet: &Fleet, proxy: &Proxy, meddling: Meddling
     proxy.meddle(Meddling::Record);
     let device = fleet.name(0).to_owned();
     let ended = feed
-        .find(|event| matches!(event, Event::SessionEnded { principal, detail, .. } if *principal == device && !detail.is_empty()))
+        .find(|event| matches!(event, Event::SessionEnded { principal, reason, .. } if *principal == device && reason == "tls.failed"))
         .await?;
     if meddling == Meddling::Flip && fleet.backend.saw(|seen| seen.payload.contains("meddled")) {
         return Err("the changed message was delivered".to_owned());
     }
     match ended {
+        Event::SessionEnded { reason, detail, .. } if detail.is_empty() => Ok(reason),
         Event::SessionEnded { reason, detail, .. } => Ok(format!("{reason}: {detail}")),
         other => Err(other.code().to_owned()),
     }
@@ -110,9 +127,18 @@ pub(crate) async fn spoofing(stage: &Stage, fleet: &Fleet, table: &mut Table) ->
     let forge = Forge::same_names(stage, "devices", CaPurpose::Clients)?;
     let id = DeviceId::parse(&victim).map_err(Fail::failed)?;
     let foreign = forge.identity(stage, &victim, Profile::Device { id: id.clone() }, Dates::Now)?;
-    table.show(SPOOFING, "a certificate of a foreign CA of the same name", refused(stage, Some(foreign), &victim).await);
-    let unlisted = Forge::stolen(stage, "devices")?.identity(stage, &victim, Profile::Device { id }, Dates::Now)?;
-    table.show(SPOOFING, "signed with the CA's stolen key, but not in the ledger", refused(stage, Some(unlisted), &victim).await);
+    table.show(
+        SPOOFING,
+        "a certificate of a foreign CA of the same name",
+        refused(stage, Some(foreign), &victim).await,
+    );
+    let unlisted =
+        Forge::stolen(stage, "devices")?.identity(stage, &victim, Profile::Device { id }, Dates::Now)?;
+    table.show(
+        SPOOFING,
+        "signed with the CA's stolen key, but not in the ledger",
+        refused(stage, Some(unlisted), &victim).await,
+    );
     table.show(SPOOFING, "a device that publishes to another's topic", foreign_topic(stage, fleet).await);
     table.show(SPOOFING, "a device that takes another's client id", client_id(stage, fleet).await);
     table.show(SPOOFING, "an enrolment as \"admin\"", as_admin(stage).await);
@@ -133,7 +159,9 @@ async fn refused(stage: &Stage, identity: Option<Identity>, client_id: &str) -> 
 }
 
 async fn foreign_topic(stage: &Stage, fleet: &Fleet) -> Result<String, String> {
-    let connector = stage.connector(Some(fleet.identity(0).map_err(|fail| fail.to_string())?)).map_err(|fail| fail.to_string())?;
+    let connector = stage
+        .connector(Some(fleet.identity(0).map_err(|fail| fail.to_string())?))
+        .map_err(|fail| fail.to_string())?;
     let mut feed = stage.listen();
     let mut wire = Wire::open(&connector, stage.addresses.mqtt, HOST, "spoofer").await?;
     let topic = format!("assets/{}/telemetry", fleet.name(1));
@@ -154,7 +182,9 @@ async fn foreign_topic(stage: &Stage, fleet: &Fleet) -> Result<String, String> {
 
 async fn client_id(stage: &Stage, fleet: &Fleet) -> Result<String, String> {
     let victim = fleet.name(1);
-    let connector = stage.connector(Some(fleet.identity(0).map_err(|fail| fail.to_string())?)).map_err(|fail| fail.to_string())?;
+    let connector = stage
+        .connector(Some(fleet.identity(0).map_err(|fail| fail.to_string())?))
+        .map_err(|fail| fail.to_string())?;
     let before = fleet.interruptions(1);
     let _wire = Wire::open(&connector, stage.addresses.mqtt, HOST, victim).await?;
     // The victim goes on: its next message arrives, over the link that it had.
@@ -167,7 +197,8 @@ async fn client_id(stage: &Stage, fleet: &Fleet) -> Result<String, String> {
 }
 
 async fn as_admin(stage: &Stage) -> Result<String, String> {
-    let (status, answer) = stage.ask("/api/v1/devices", &json!({"id": "admin"})).await.map_err(|fail| fail.to_string())?;
+    let (status, answer) =
+        stage.ask("/api/v1/devices", &json!({"id": "admin"})).await.map_err(|fail| fail.to_string())?;
     if (200..300).contains(&status) {
         return Err("it was registered".to_owned());
     }
@@ -178,8 +209,17 @@ pub(crate) async fn hijack(stage: &Stage, fleet: &Fleet, table: &mut Table) -> D
     let forge = Forge::same_names(stage, "services", CaPurpose::Clients)?;
     let name = DeviceId::parse("backend-service").map_err(Fail::failed)?;
     let foreign = forge.identity(stage, "backend-service", Profile::Service { name }, Dates::Now)?;
-    table.show(HIJACK, "an untrusted subscriber that wants \"#\"", refused(stage, Some(foreign), "listener").await);
-    for filter in ["#".to_owned(), "$SYS/#".to_owned(), format!("assets/{}/telemetry", fleet.name(1)), "assets/+/telemetry".to_owned()] {
+    table.show(
+        HIJACK,
+        "an untrusted subscriber that wants \"#\"",
+        refused(stage, Some(foreign), "listener").await,
+    );
+    for filter in [
+        "#".to_owned(),
+        "$SYS/#".to_owned(),
+        format!("assets/{}/telemetry", fleet.name(1)),
+        "assets/+/telemetry".to_owned(),
+    ] {
         let what = format!("a device that subscribes to \"{filter}\"");
         table.show(HIJACK, what, subscription(stage, fleet, &filter).await);
     }
@@ -187,7 +227,9 @@ pub(crate) async fn hijack(stage: &Stage, fleet: &Fleet, table: &mut Table) -> D
 }
 
 async fn subscription(stage: &Stage, fleet: &Fleet, filter: &str) -> Result<String, String> {
-    let connector = stage.connector(Some(fleet.identity(0).map_err(|fail| fail.to_string())?)).map_err(|fail| fail.to_string())?;
+    let connector = stage
+        .connector(Some(fleet.identity(0).map_err(|fail| fail.to_string())?))
+        .map_err(|fail| fail.to_string())?;
     let mut feed = stage.listen();
     let mut wire = Wire::open(&connector, stage.addresses.mqtt, HOST, "hijacker").await?;
     let granted = wire.subscribe(filter).await?;
@@ -209,7 +251,9 @@ async fn again(stage: &Stage, fleet: &Fleet) -> Result<String, String> {
     let device = fleet.name(1);
     let topic = format!("assets/{device}/telemetry");
     let recorded = fleet.backend.wait(|seen| seen.topic == topic).await?;
-    let connector = stage.connector(Some(fleet.identity(1).map_err(|fail| fail.to_string())?)).map_err(|fail| fail.to_string())?;
+    let connector = stage
+        .connector(Some(fleet.identity(1).map_err(|fail| fail.to_string())?))
+        .map_err(|fail| fail.to_string())?;
     let mut feed = stage.listen();
     let mut wire = Wire::open(&connector, stage.addresses.mqtt, HOST, "replayer").await?;
     wire.publish(&topic, &recorded.payload).await?;

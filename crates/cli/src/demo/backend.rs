@@ -33,11 +33,14 @@ impl Backend {
         let folder = stage.service(NAME).await?;
         let identity = identity(&folder.join(format!("{NAME}.crt")), &folder.join(format!("{NAME}.key")))?;
         let connector = stage.connector(Some(identity))?;
-        let mut wire = Wire::open(&connector, stage.addresses.mqtt, HOST, NAME).await.map_err(Fail::failed)?;
+        let mut wire =
+            Wire::open(&connector, stage.addresses.mqtt, HOST, NAME).await.map_err(Fail::failed)?;
         for filter in ["assets/#", "devices/#"] {
             let granted = wire.subscribe(filter).await.map_err(Fail::failed)?;
             if granted != 1 {
-                return Err(Fail::failed(format!("the backend's subscription to {filter} was answered with {granted:#x}")));
+                return Err(Fail::failed(format!(
+                    "the backend's subscription to {filter} was answered with {granted:#x}"
+                )));
             }
         }
         let seen = Arc::new(Mutex::new(Vec::new()));

@@ -16,14 +16,33 @@ use crate::fail::{Done, Fail};
 
 /// Every false broker, and how the device answered it.
 pub(crate) async fn all(stage: &Stage, fleet: &Fleet) -> Done<Vec<(&'static str, Result<String, String>)>> {
-    let server = |names: &[&str]| Profile::Server { dns: names.iter().map(|name| (*name).to_owned()).collect(), ips: Vec::new() };
+    let server = |names: &[&str]| Profile::Server {
+        dns: names.iter().map(|name| (*name).to_owned()).collect(),
+        ips: Vec::new(),
+    };
     let same_name = Forge::same_names(stage, "servers", CaPurpose::Servers)?;
     let (servers, devices) = (Forge::stolen(stage, "servers")?, Forge::stolen(stage, "devices")?);
     let brokers = [
-        ("a false broker of a same-name CA", same_name.identity(stage, HOST, server(&[HOST]), Dates::Now)?, "server.unknown_issuer"),
-        ("a broker with another's host name", servers.identity(stage, "other.example", server(&["other.example"]), Dates::Now)?, "server.wrong_host"),
-        ("a broker with an expired certificate", servers.identity(stage, HOST, server(&[HOST]), Dates::Past)?, "server.expired"),
-        ("a server certificate that the devices CA signed", devices.identity(stage, HOST, server(&[HOST]), Dates::Now)?, ""),
+        (
+            "a false broker of a same-name CA",
+            same_name.identity(stage, HOST, server(&[HOST]), Dates::Now)?,
+            "server.unknown_issuer",
+        ),
+        (
+            "a broker with another's host name",
+            servers.identity(stage, "other.example", server(&["other.example"]), Dates::Now)?,
+            "server.wrong_host",
+        ),
+        (
+            "a broker with an expired certificate",
+            servers.identity(stage, HOST, server(&[HOST]), Dates::Past)?,
+            "server.expired",
+        ),
+        (
+            "a server certificate that the devices CA signed",
+            devices.identity(stage, HOST, server(&[HOST]), Dates::Now)?,
+            "",
+        ),
     ];
     let mut rows = Vec::new();
     for (what, identity, code) in brokers {
@@ -35,7 +54,8 @@ pub(crate) async fn all(stage: &Stage, fleet: &Fleet) -> Done<Vec<(&'static str,
 /// What the device's own connector says to the broker; `code` is the check that must have refused it.
 async fn answer(stage: &Stage, fleet: &Fleet, identity: Identity, code: &str) -> Result<String, String> {
     let told = |error: &dyn std::fmt::Display| error.to_string();
-    let view = View::new(Epoch::default(), Vec::new(), RevokedSet::empty(), DeniedSet::empty()).map_err(|error| told(&error))?;
+    let view = View::new(Epoch::default(), Vec::new(), RevokedSet::empty(), DeniedSet::empty())
+        .map_err(|error| told(&error))?;
     let (_sender, view) = watch::channel(Arc::new(view));
     let acceptor = Acceptor::new(
         Arc::new(LiveIdentity::new(identity)),

@@ -50,14 +50,26 @@ impl Fleet {
             let home = stage.dir.join("devices").join(name);
             let bundle = stage.bundle(name).await?;
             let outcome = provision(stage, &home, &bundle).await;
-            table.show(GROUP, format!("{name} by bundle, key made on the device"), outcome.map_err(|fail| fail.to_string()));
+            table.show(
+                GROUP,
+                format!("{name} by bundle, key made on the device"),
+                outcome.map_err(|fail| fail.to_string()),
+            );
             devices.push(Device::start(stage, name, home, &stopped)?);
         }
         let fleet = Self { backend, devices, stop };
         for name in NAMES {
-            for topic in [format!("assets/{name}/status"), format!("assets/{name}/telemetry"), format!("devices/{name}/telemetry/environment")] {
+            for topic in [
+                format!("assets/{name}/status"),
+                format!("assets/{name}/telemetry"),
+                format!("devices/{name}/telemetry/environment"),
+            ] {
                 let arrived = fleet.backend.wait(|seen| seen.topic == topic).await;
-                table.show("telemetry", format!("the backend reads {topic}"), arrived.map(|seen| seen.payload));
+                table.show(
+                    "telemetry",
+                    format!("the backend reads {topic}"),
+                    arrived.map(|seen| seen.payload),
+                );
             }
         }
         let token = stage.bundle_used(NAMES[0], &stage.dir.join("devices").join("thief")).await;
@@ -116,7 +128,9 @@ impl Stage {
             Ok(_) => Err("it was given a certificate".to_owned()),
             Err(fail) => {
                 let logged = feed.find(|event| matches!(event, audit::Event::TokenRefused { .. })).await?;
-                let audit::Event::TokenRefused { reason, .. } = logged else { return Err("not logged".to_owned()) };
+                let audit::Event::TokenRefused { reason, .. } = logged else {
+                    return Err("not logged".to_owned());
+                };
                 Ok(format!("{reason}; the thief was told: {fail}"))
             }
         }
@@ -124,7 +138,12 @@ impl Stage {
 }
 
 impl Device {
-    fn start(stage: &Stage, name: &'static str, home: PathBuf, stopped: &watch::Receiver<bool>) -> Done<Self> {
+    fn start(
+        stage: &Stage,
+        name: &'static str,
+        home: PathBuf,
+        stopped: &watch::Receiver<bool>,
+    ) -> Done<Self> {
         let mut config = Config::new(&home, Source::Simulated(Simulated::Tracker));
         config.broker = Some((HOST.to_owned(), stage.addresses.mqtt.port()));
         config.interval = Some(EVERY);

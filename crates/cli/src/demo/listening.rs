@@ -6,8 +6,9 @@ use server::Addresses;
 
 /// Shows that this process listens on our four listeners and on nothing else.
 pub(crate) fn only(addresses: &Addresses) -> Result<String, String> {
-    let ours: BTreeSet<u16> =
-        [addresses.mqtt, addresses.devices, addresses.admin, addresses.plain].map(|address| address.port()).into();
+    let ours: BTreeSet<u16> = [addresses.mqtt, addresses.devices, addresses.admin, addresses.plain]
+        .map(|address| address.port())
+        .into();
     let found = ports()?;
     if found.contains(&1883) {
         return Err("port 1883 is open".to_owned());

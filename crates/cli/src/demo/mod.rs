@@ -25,7 +25,10 @@ pub(crate) async fn demo(dir: &Path, demo: &Demo) -> Done<ExitCode> {
     let mut table = Table::default();
     println!("1. An installation in {}: root, devices, services and servers CA", dir.display());
     let stage = Stage::start(dir, demo.any_port).await?;
-    println!("   MQTT by mutual TLS on {}, the devices' HTTPS on {}", stage.addresses.mqtt, stage.addresses.devices);
+    println!(
+        "   MQTT by mutual TLS on {}, the devices' HTTPS on {}",
+        stage.addresses.mqtt, stage.addresses.devices
+    );
     println!("2. Three trackers by first boot: bundle, key made on the device, certificate request");
     let mut fleet = Fleet::start(&stage, &mut table).await?;
     println!("3. The four attacks");
@@ -51,7 +54,8 @@ pub(crate) async fn demo(dir: &Path, demo: &Demo) -> Done<ExitCode> {
 /// What a person can do from another terminal.
 fn try_it(stage: &Stage) {
     let data = stage.layout.dir().display();
-    let program = std::env::current_exe().map_or_else(|_| "bailiwick".to_owned(), |path| path.display().to_string());
+    let program =
+        std::env::current_exe().map_or_else(|_| "bailiwick".to_owned(), |path| path.display().to_string());
     println!(
         "still serving: mqtt {}, devices {}, admin {}, plain {}; stop with Ctrl-C\n\
          from another terminal:\n  \

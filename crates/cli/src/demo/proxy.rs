@@ -76,7 +76,12 @@ impl Drop for Proxy {
     }
 }
 
-async fn pass(client: TcpStream, broker: TcpStream, orders: watch::Receiver<Meddling>, store: Arc<Mutex<Recorded>>) {
+async fn pass(
+    client: TcpStream,
+    broker: TcpStream,
+    orders: watch::Receiver<Meddling>,
+    store: Arc<Mutex<Recorded>>,
+) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_broker, mut to_broker) = broker.into_split();
     let up_store = store.clone();

@@ -19,7 +19,8 @@ pub(crate) async fn revoke(stage: &Stage, fleet: &mut Fleet, table: &mut Table) 
     let name = fleet.name(VICTIM);
     let lost = fleet.lost(VICTIM);
     let start = moment();
-    let answer = stage.must(&format!("/api/v1/devices/{name}/revoke"), &json!({"reason": "keyCompromise"})).await?;
+    let answer =
+        stage.must(&format!("/api/v1/devices/{name}/revoke"), &json!({"reason": "keyCompromise"})).await?;
     let said = answer["text"].as_str().unwrap_or_default().to_owned();
     let answered = start.elapsed();
     table.show(GROUP, format!("{name} is revoked"), Ok(format!("{said} ({} ms)", answered.as_millis())));

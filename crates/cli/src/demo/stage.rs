@@ -78,7 +78,10 @@ impl Stage {
         let mut random = [0; 16];
         SystemEntropy.fill(&mut random);
         let passphrase = types::hex(&random);
-        let mut plan = InitPlan::new(vec![HOST.to_owned(), "127.0.0.1".to_owned()], Secret::new(passphrase.clone().into_bytes()));
+        let mut plan = InitPlan::new(
+            vec![HOST.to_owned(), "127.0.0.1".to_owned()],
+            Secret::new(passphrase.clone().into_bytes()),
+        );
         plan.replay_mode = "enforce";
         plan.rules.push(("demo.acl".to_owned(), BACKEND_RULES.to_owned()));
         plan.listeners = listeners(any_port);
@@ -91,7 +94,8 @@ impl Stage {
             let fail = Fail::failed(error);
             if hint { fail.hint("run the demo with --any-port, or stop what has the port") } else { fail }
         })?;
-        let root = Certificate::parse_pem(&fs_err::read_to_string(layout.ca("root"))?).map_err(Fail::failed)?;
+        let root =
+            Certificate::parse_pem(&fs_err::read_to_string(layout.ca("root"))?).map_err(Fail::failed)?;
         let addresses = running.addresses();
         let clock = Arc::new(SystemClock::start());
         Ok(Self { dir: dir.to_owned(), layout, addresses, root, clock, running, bundles: Default::default() })
@@ -124,7 +128,8 @@ impl Stage {
     pub(crate) async fn bundle(&self, device: &str) -> Done<String> {
         self.must("/api/v1/devices", &json!({"id": device})).await?;
         let token = self.must("/generate-token", &json!({"device_id": device})).await?;
-        let bundle = token["bundle"].as_str().ok_or_else(|| Fail::failed("the answer holds no bundle"))?.to_owned();
+        let bundle =
+            token["bundle"].as_str().ok_or_else(|| Fail::failed("the answer holds no bundle"))?.to_owned();
         let mut bundles = self.bundles.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         bundles.insert(device.to_owned(), bundle.clone());
         Ok(bundle)
@@ -147,7 +152,8 @@ impl Stage {
 
     /// A client that believes our root and shows `identity`.
     pub(crate) fn connector(&self, identity: Option<Identity>) -> Done<Connector> {
-        Connector::new(std::slice::from_ref(&self.root), identity, self.clock.clone(), Vec::new()).map_err(Fail::failed)
+        Connector::new(std::slice::from_ref(&self.root), identity, self.clock.clone(), Vec::new())
+            .map_err(Fail::failed)
     }
 
     pub(crate) async fn stop(self) {
@@ -183,8 +189,11 @@ fn clear(dir: &Path) -> Done {
         return Ok(());
     }
     if !dir.join(MARK).exists() {
-        return Err(Fail::failed(format!("{} is not a demonstration's folder; nothing was changed", dir.display()))
-            .hint("name another with --dir DIR"));
+        return Err(Fail::failed(format!(
+            "{} is not a demonstration's folder; nothing was changed",
+            dir.display()
+        ))
+        .hint("name another with --dir DIR"));
     }
     let data = dir.join("data");
     if data.exists() && server::is_served(&Layout::new(&data))? {

@@ -14,7 +14,12 @@ struct Row {
 
 impl Table {
     /// Puts a row down and says it at once. `Ok` holds the evidence, such as the logged reason.
-    pub(crate) fn show(&mut self, group: &'static str, what: impl Into<String>, outcome: Result<String, String>) {
+    pub(crate) fn show(
+        &mut self,
+        group: &'static str,
+        what: impl Into<String>,
+        outcome: Result<String, String>,
+    ) {
         let what = what.into();
         match &outcome {
             Ok(evidence) => println!("  {what}: {evidence}"),
@@ -32,21 +37,38 @@ impl Table {
     pub(crate) fn render(&self) -> String {
         let width = self.rows.iter().map(|row| row.what.chars().count()).max().unwrap_or(0);
         let mut text = String::new();
-        let mut group = "";
+        let mut groups: Vec<&str> = Vec::new();
         for row in &self.rows {
-            if row.group != group {
-                group = row.group;
-                text.push_str(&format!("\n{group}\n"));
+            if !groups.contains(&row.group) {
+                groups.push(row.group);
+            }
+        }
+        let ordered = groups.iter().flat_map(|group| self.rows.iter().filter(move |row| row.group == *group));
+        let mut current = "";
+        for row in ordered {
+            if row.group != current {
+                current = row.group;
+                text.push_str(&format!("\n{current}\n"));
             }
             let (mark, evidence) = match &row.outcome {
-                Ok(evidence) => ("ok  ", evidence),
-                Err(error) => ("FAIL", error),
+                Ok(evidence) => ("ok  ", clipped(evidence)),
+                Err(error) => ("FAIL", error.clone()),
             };
             text.push_str(&format!("  {mark}  {:<width$}  {evidence}\n", row.what));
         }
         text.push_str(&format!("\n{} shown, {} did not hold\n", self.rows.len(), self.failed()));
         text
     }
+}
+
+/// The evidence as it fits beside its row; the whole of it was said when it was found.
+fn clipped(evidence: &str) -> String {
+    const SHOWN: usize = 72;
+    let mut text: String = evidence.chars().take(SHOWN).collect();
+    if evidence.chars().count() > SHOWN {
+        text.push('…');
+    }
+    text
 }
 
 #[cfg(test)]

@@ -64,7 +64,12 @@ pub(crate) fn publish_bytes(topic: &str, packet_id: u16, payload: &str) -> Vec<u
 
 impl Wire {
     /// Connects by TLS as `host` and sends CONNECT; the return code of CONNACK, 0 for accepted.
-    pub(crate) async fn open(connector: &Connector, at: SocketAddr, host: &str, client_id: &str) -> Result<Self, String> {
+    pub(crate) async fn open(
+        connector: &Connector,
+        at: SocketAddr,
+        host: &str,
+        client_id: &str,
+    ) -> Result<Self, String> {
         let stream = connector.connect_to(at, host).await.map_err(|error| error.to_string())?;
         let mut wire = Self { stream: Box::new(stream), packet_id: 0 };
         wire.send(&connect_bytes(client_id)).await?;
@@ -144,7 +149,9 @@ impl Wire {
             if packet.first >> 4 != 3 {
                 continue;
             }
-            let Some((topic, payload, id)) = parts(&packet) else { return Err("malformed PUBLISH".to_owned()) };
+            let Some((topic, payload, id)) = parts(&packet) else {
+                return Err("malformed PUBLISH".to_owned());
+            };
             if let Some(id) = id {
                 self.send(&frame(0x40, &id.to_be_bytes())).await?;
             }

@@ -48,7 +48,8 @@ impl Forge {
         let ours = |label: &str| -> Done<Certificate> {
             Certificate::parse_pem(&fs_err::read_to_string(stage.layout.ca(label))?).map_err(Fail::failed)
         };
-        let name = |certificate: &Certificate| certificate.common_names().first().cloned().unwrap_or_default();
+        let name =
+            |certificate: &Certificate| certificate.common_names().first().cloned().unwrap_or_default();
         let root_key = FileKey::generate(KeyKind::P256).map_err(Fail::failed)?;
         let draft = Draft {
             serial: serial(),
@@ -86,7 +87,13 @@ impl Forge {
     }
 
     /// A certificate of this CA, with its key.
-    pub(crate) fn identity(&self, stage: &Stage, common_name: &str, profile: Profile, dates: Dates) -> Done<Identity> {
+    pub(crate) fn identity(
+        &self,
+        stage: &Stage,
+        common_name: &str,
+        profile: Profile,
+        dates: Dates,
+    ) -> Done<Identity> {
         let key = FileKey::generate(KeyKind::P256).map_err(Fail::failed)?;
         let (not_before, not_after) = dates.span(stage.clock.now().wall);
         let draft = Draft {

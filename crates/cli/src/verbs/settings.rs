@@ -23,7 +23,8 @@ impl Reach {
         let text = fs_err::read_to_string(layout.addresses()).unwrap_or_default();
         let running: Value = serde_json::from_str(&text).unwrap_or_default();
         let port = |listener: &str, configured: u16| {
-            let address = running[listener].as_str().and_then(|address| address.rsplit(':').next()?.parse().ok());
+            let address =
+                running[listener].as_str().and_then(|address| address.rsplit(':').next()?.parse().ok());
             address.unwrap_or(configured)
         };
         Ok(Self {
