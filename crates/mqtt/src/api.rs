@@ -42,7 +42,8 @@ pub enum Input<'a> {
         /// All that was read and not yet taken.
         buffer: &'a mut BytesMut,
     },
-    /// The socket has taken all that [`Sink::send`] was given for this connection.
+    /// The socket has taken all that [`Sink::send`] was given for this connection. To be sent each
+    /// time that happens: what counts as waiting for the socket is what `send` said last.
     Drained {
         /// The connection.
         conn: ConnId,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use policy::{Permitted, Receive, Table, VerifiedPeer, decide_receive};
 use slab::Slab;
-use types::{Mono, QoS, Topic};
+use types::{Mono, Now, QoS, Reason, Topic};
 
 use crate::api::{ConnId, Limit, Lsn, Note, Record, Sink, Stats};
 use crate::codec;
@@ -96,7 +96,7 @@ impl Hub {
     /// has to be durable before the publisher may be told.
     pub(crate) fn deliver(
         &mut self,
-        now: Mono,
+        now: Now,
         table: &Table,
         session: u32,
         granted: QoS,
@@ -104,6 +104,12 @@ impl Hub {
         sink: &mut dyn Sink,
     ) -> Lsn {
         let Some(to) = self.sessions.get_mut(session as usize) else { return 0 };
+        if to.link.is_none() && to.frozen.is_none() && to.owner.session_end() <= now.wall {
+            // A live session is ended by its dates; a stored one takes nothing more in after them.
+            to.frozen = Some(Reason::Expired);
+            let (who, client_id) = (Arc::clone(&to.owner), Arc::clone(to.key.client_id()));
+            sink.note(Note::SessionFrozen { who, client_id, reason: to.frozen });
+        }
         if to.frozen.is_some() {
             return 0;
         }
@@ -152,7 +158,7 @@ impl Hub {
 
     fn deliver_plain(
         &mut self,
-        now: Mono,
+        now: Now,
         session: u32,
         permit: Permitted<Receive>,
         out: &mut Outgoing<'_>,
@@ -178,7 +184,7 @@ impl Hub {
                 return;
             }
             self.stats.output_dropped += 1;
-            tell(now, to, limit, sink);
+            tell(now.mono, to, limit, sink);
             return;
         }
         if !out.plain_ready {
@@ -189,7 +195,7 @@ impl Hub {
     }
 
     /// Whether the session's queue takes so many bytes more; says so if not.
-    fn fits(&mut self, now: Mono, session: u32, bytes: usize, sink: &mut dyn Sink) -> bool {
+    fn fits(&mut self, now: Now, session: u32, bytes: usize, sink: &mut dyn Sink) -> bool {
         let to = &mut self.sessions[session as usize];
         let limit = if to.queue.len() >= self.limits.queue_messages_max {
             Limit::QueueMessages
@@ -201,7 +207,7 @@ impl Hub {
             return true;
         };
         self.stats.queue_dropped += 1;
-        tell(now, to, limit, sink);
+        tell(now.mono, to, limit, sink);
         false
     }
 

@@ -23,10 +23,11 @@ impl Gate {
     /// Waits for what `other` waits for too.
     pub(crate) fn join(&mut self, other: Self) {
         self.lsn = self.lsn.max(other.lsn);
-        if self.applied.is_empty() {
-            self.applied = other.applied;
-        } else {
-            self.applied.extend(other.applied);
+        for (shard, seq) in other.applied {
+            match self.applied.iter_mut().find(|(known, _)| *known == shard) {
+                Some((_, known)) => *known = seq.max(*known),
+                None => self.applied.push((shard, seq)),
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 use types::{DeviceId, Mono, QoS, Reason, TopicFilter};
 
 use crate::api::{ConnId, Limit};
+use crate::gate::Gate;
 use crate::message::Message;
 
 /// Whose a session is. The identity is the certificate's, so a client id of one's own choosing
@@ -107,6 +108,9 @@ pub(crate) struct Session {
     /// QoS 2 packet ids received and not released.
     pub(crate) received: Vec<u16>,
     settled: VecDeque<(u16, u64)>,
+    /// What the acknowledgements of this session last waited for: a retry over a new connection
+    /// waits for it too.
+    pub(crate) gate: Gate,
     /// The last message number given.
     pub(crate) numbered: u64,
     pub(crate) tally: Tally,
@@ -127,6 +131,7 @@ impl Session {
             queue_bytes: 0,
             received: Vec::new(),
             settled: VecDeque::new(),
+            gate: Gate::default(),
             numbered: 0,
             tally: Tally::default(),
         }

@@ -1,4 +1,3 @@
-use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,7 +85,7 @@ impl Core {
         let seconds = if packet.keep_alive == 0 { most } else { packet.keep_alive.min(most) };
         conn.silence_max = Duration::from_millis(u64::from(seconds) * 1_500);
         conn.heard = now.mono;
-        self.timers.push(Reverse((now.mono.plus(conn.silence_max), conn.id, conn.serial_no)));
+        self.watch(now.mono.plus(conn.silence_max), conn.id, conn.serial_no);
         // 7. [MQTT-3.2.0-1] the CONNACK is the first packet, [MQTT-3.2.2-2] and says whether a session was there.
         let frame = codec::connack(resumed, ConnectReturnCode::Accepted);
         self.hub.control(conn.id, Some(session), &frame, sink);

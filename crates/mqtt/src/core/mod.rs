@@ -200,8 +200,8 @@ impl Core {
             acks: VecDeque::new(),
             listed: false,
         };
-        self.timers.push(Reverse((now.mono.plus(silence_max), id, serial_no)));
         self.conns.insert(id, Some(Box::new(conn)));
+        self.watch(now.mono.plus(silence_max), id, serial_no);
     }
 
     /// Takes the whole packets off the front of the buffer and steps each.
@@ -289,6 +289,14 @@ impl Core {
         }
         if conn.acks.len() >= ACKS_MAX {
             return Err(End::new(Reason::Limit, "more unacknowledged packets than there are packet ids"));
+        }
+        let session = conn.session.as_ref().and_then(|(at, _)| self.hub.sessions.get_mut(*at as usize));
+        if let Some(session) = session {
+            if self.gates.is_open(&session.gate) {
+                session.gate = gate.clone();
+            } else {
+                session.gate.join(gate.clone());
+            }
         }
         conn.acks.push_back((gate, ack));
         if !conn.listed {
@@ -379,6 +387,22 @@ impl Core {
                 self.end(now, *conn, end, true, sink);
             }
         }
+    }
+
+    /// Sets a timer. Those of connections that are over are swept out once they are the most, so
+    /// that reconnecting often fills no memory.
+    fn watch(&mut self, at: Mono, id: ConnId, serial_no: u64) {
+        const PER_CONNECTION: usize = 4;
+        if self.timers.len() > PER_CONNECTION * (self.conns.len() + 64) {
+            let conns = &self.conns;
+            self.timers.retain(|Reverse((_, id, serial_no))| {
+                // The one that is being stepped is out of its place, and keeps its timers.
+                conns
+                    .get(id)
+                    .is_some_and(|conn| conn.as_ref().is_none_or(|conn| conn.serial_no == *serial_no))
+            });
+        }
+        self.timers.push(Reverse((at, id, serial_no)));
     }
 
     fn take(&mut self, id: ConnId) -> Option<Box<Conn>> {

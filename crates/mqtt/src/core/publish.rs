@@ -32,8 +32,8 @@ impl Core {
         // 1. A packet id that was seen before: an honest retry is acknowledged, never routed twice.
         let rule_applies = !self.replay.is_empty() && cleared::rule(&self.replay, packet.topic).is_some();
         let content = if rule_applies && packet.qos == QoS::AtLeastOnce { content_hash(packet) } else { 0 };
-        if self.is_retry(conn, session, packet, content)? {
-            return self.answer(now, conn, packet, Gate::default(), sink);
+        if let Some(gate) = self.retry(conn, session, packet, content)? {
+            return self.answer(now, conn, packet, gate, sink);
         }
         // 2. The rate.
         if conn.bucket.as_mut().is_some_and(|bucket| !bucket.take(now.mono, 1)) {
@@ -80,25 +80,28 @@ impl Core {
         self.answer(now, conn, packet, gate, sink)
     }
 
-    /// Whether the message was taken in before under this packet id.
-    fn is_retry(
+    /// Whether the message was taken in before under this packet id, and if so what its
+    /// acknowledgement waits for.
+    fn retry(
         &mut self,
         conn: &Conn,
         session: u32,
         packet: &PublishPacket<'_>,
         content: u64,
-    ) -> Result<bool, End> {
-        let Some(from) = self.hub.sessions.get_mut(session as usize) else { return Ok(false) };
+    ) -> Result<Option<Gate>, End> {
+        let Some(from) = self.hub.sessions.get(session as usize) else { return Ok(None) };
+        let again = || Some(from.gate.clone());
         match packet.qos {
-            QoS::AtMostOnce => Ok(false),
-            QoS::AtLeastOnce if !packet.dup => Ok(false),
+            QoS::AtMostOnce => Ok(None),
+            QoS::AtLeastOnce if !packet.dup => Ok(None),
             QoS::AtLeastOnce => {
                 let pending =
                     conn.acks.iter().any(|(_, ack)| matches!(ack, Ack::Puback(id) if *id == packet.id));
-                Ok(pending || content != 0 && from.was_settled(packet.id, content))
+                let known = pending || content != 0 && from.was_settled(packet.id, content);
+                Ok(if known { again() } else { None })
             }
             // [MQTT-4.3.3-2] until its PUBREL a QoS 2 packet id stands for one message.
-            QoS::ExactlyOnce if from.received.contains(&packet.id) => Ok(true),
+            QoS::ExactlyOnce if from.received.contains(&packet.id) => Ok(again()),
             QoS::ExactlyOnce => {
                 let limit = self.hub.limits.received_max;
                 if from.received.len() >= limit {
@@ -107,7 +110,7 @@ impl Core {
                         format!("more than {limit} QoS 2 messages without PUBREL"),
                     ));
                 }
-                Ok(false)
+                Ok(None)
             }
         }
     }
@@ -205,7 +208,7 @@ impl Core {
         let matched = self.router.sessions(out.topic());
         let mut last = 0;
         for &(session, granted) in &matched {
-            last = last.max(self.hub.deliver(now.mono, &self.policy, session, granted, out, sink));
+            last = last.max(self.hub.deliver(now, &self.policy, session, granted, out, sink));
         }
         self.router.give_back(matched);
         last
@@ -261,7 +264,7 @@ impl Core {
             for (message, sent_with) in self.retained.matching(filter) {
                 let Ok(topic) = message.topic() else { continue };
                 let mut out = Outgoing::shared(topic, &message, sent_with, true);
-                self.hub.deliver(now.mono, &self.policy, session, *qos, &mut out, sink);
+                self.hub.deliver(now, &self.policy, session, *qos, &mut out, sink);
             }
         }
     }

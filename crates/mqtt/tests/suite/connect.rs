@@ -194,3 +194,21 @@ fn after_the_drain_nobody_is_let_in() {
     assert_eq!(w.take_closed(), [(late, Reason::ServerStops)]);
     assert_eq!(w.core.stats().connections, 0);
 }
+
+#[test]
+fn reconnecting_often_leaves_few_timers() {
+    let mut w = World::new();
+    for _ in 0..5_000 {
+        let conn = w.client_with("dev-1", &hello("").keep_alive(0));
+        w.lose(conn);
+    }
+    let conn = w.client_with("dev-1", &hello("").keep_alive(10));
+    let mut fired = 0;
+    while w.core.next_deadline().is_some() && w.core.stats().connections > 0 {
+        w.now.mono = w.core.next_deadline().unwrap();
+        w.step(Input::Tick);
+        fired += 1;
+    }
+    assert_eq!(w.take_closed(), [(conn, Reason::KeepAlive)]);
+    assert!(fired < 600, "{fired}");
+}

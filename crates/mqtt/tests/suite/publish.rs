@@ -339,3 +339,19 @@ fn too_many_unreleased_quality_2_messages_end_the_connection() {
     w.send(conn, &publish("t/a", b"x", 2, 3));
     assert_eq!(w.take_closed(), [(conn, Reason::Limit)]);
 }
+
+#[test]
+fn a_retry_over_a_new_connection_waits_for_what_the_first_waited_for() {
+    let mut w = World::new();
+    w.sink.journal = true;
+    let from = w.client_with("dev-1", &hello("").stored());
+    assert_eq!(w.send(from, &publish("t/a", b"x", 2, 7)), [""; 0]);
+    let lsn = w.sink.records.len() as u64;
+    w.lose(from);
+    let from = w.client_with("dev-1", &hello("").stored());
+    assert_eq!(w.send(from, &again("t/a", b"x", 2, 7)), [""; 0]);
+    w.step(Input::Durable { lsn: lsn - 1 });
+    assert_eq!(w.seen(from), [""; 0]);
+    w.step(Input::Durable { lsn });
+    assert_eq!(w.seen(from), ["pubrec 7"]);
+}

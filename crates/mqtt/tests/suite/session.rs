@@ -257,3 +257,21 @@ fn nothing_is_left_of_a_thousand_sessions_that_came_and_went() {
     let stats = w.core.stats();
     assert_eq!((stats.connections, stats.sessions, stats.subscriptions, stats.queued_bytes), (0, 0, 0, 0));
 }
+
+#[test]
+fn a_stored_session_takes_nothing_more_in_after_its_owners_certificate() {
+    let mut w = World::new();
+    let conn = w.client_with("dev-1", &hello("").stored());
+    w.send(conn, &subscribe(1, &[("t/a", 1)]));
+    w.lose(conn);
+    let from = w.client_with("dev-2", &hello("").keep_alive(0));
+    let end = w.peer("dev-1").session_end();
+    w.now.wall = types::Wall(end.0 - 1);
+    w.send(from, &publish("t/a", b"in time", 1, 1));
+    w.now.wall = end;
+    w.send(from, &publish("t/a", b"too late", 1, 2));
+    w.send(from, &publish("t/a", b"too late", 1, 3));
+    assert_eq!(w.core.stats().queued_messages, 1);
+    let frozen = w.sink.notes.iter().filter(|note| matches!(note, Note::SessionFrozen { .. })).count();
+    assert_eq!(frozen, 1);
+}
