@@ -276,4 +276,10 @@ pub(crate) enum Store {
         #[arg(long)]
         yes: bool,
     },
+    /// Believe this machine's clock again after it was wrong: forget the later dates that were seen
+    AcceptClock {
+        /// Do it; without this only what would be done is printed
+        #[arg(long)]
+        yes: bool,
+    },
 }

@@ -54,6 +54,9 @@ fn run(cli: Cli) -> Done<ExitCode> {
             Noun::Ca(args::Ca::Export { out }) => verbs::ca::export(&dir, &out, printer).await?,
             Noun::Ca(args::Ca::Root(args::CaRoot::Detach { to })) => verbs::ca::detach(&dir, &to)?,
             Noun::Store(args::Store::Recover { yes }) => verbs::store::recover(&dir, yes, printer).await?,
+            Noun::Store(args::Store::AcceptClock { yes }) => {
+                verbs::store::accept_clock(&dir, yes, printer).await?
+            }
             noun => {
                 let talk = Talk::open(&dir).await?;
                 let outcome = asked(noun, &dir, &talk, printer).await;

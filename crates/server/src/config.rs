@@ -102,8 +102,14 @@ pub enum TlsVersion {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tls {
-    /// The oldest version.
+    /// The oldest version, for every listener that says nothing else.
     pub min_version: TlsVersion,
+    /// The oldest version of the MQTT listener.
+    pub mqtt_min_version: Option<TlsVersion>,
+    /// The oldest version of the devices' HTTPS.
+    pub devices_min_version: Option<TlsVersion>,
+    /// The oldest version of the operators' HTTPS.
+    pub admin_min_version: Option<TlsVersion>,
 }
 
 /// How long certificates, lists and tokens live.

@@ -32,7 +32,7 @@ pub use error::ServerError;
 pub use init::{InitPlan, Made, init};
 pub use keys::export_server_key;
 pub use layout::Layout;
-pub use local::{Local, ask_socket, is_served, recover};
+pub use local::{Local, accept_clock, ask_socket, is_served, recover};
 pub use logcheck::verify_log;
 pub use observer::Watcher;
 pub use rules::compile_rules;

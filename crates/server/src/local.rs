@@ -11,7 +11,7 @@ use tower::ServiceExt;
 use types::Clock;
 
 use crate::api::local_router;
-use crate::clock::SystemClock;
+use crate::clock::{SystemClock, built_at};
 use crate::config::Config;
 use crate::error::ServerError;
 use crate::layout::Layout;
@@ -114,4 +114,27 @@ pub async fn recover(layout: &Layout) -> Result<Recovered, ServerError> {
     let now = SystemClock::start().now();
     Store::recover(layout.dir(), "local command", now)
         .map_err(|error| ServerError::part("store recover")(&error))
+}
+
+/// Believes the machine's clock as it is now, although a later date was seen before.
+///
+/// # Errors
+/// A server runs, the clock shows a date before this program was built, or the store fails.
+pub async fn accept_clock(layout: &Layout) -> Result<types::Wall, ServerError> {
+    if !layout.config().exists() {
+        return Err(ServerError::Missing { dir: layout.dir().to_owned() });
+    }
+    let Some(_lock) = DataLock::take(layout)? else {
+        return Err(ServerError::Locked { dir: layout.dir().to_owned() });
+    };
+    let now = SystemClock::start().now();
+    if now.wall < built_at() {
+        let error =
+            format!("it shows {}, and this program was built on {}; set it first", now.wall, built_at());
+        return Err(ServerError::Part { what: "the clock", error });
+    }
+    let failed = ServerError::part("store accept-clock");
+    let store = Store::open(layout.dir(), now).map_err(|error| failed(&error))?;
+    store.accept_clock("local command", now).await.map_err(|error| failed(&error))?;
+    Ok(now.wall)
 }

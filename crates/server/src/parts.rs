@@ -62,6 +62,8 @@ impl Parts {
         let replay_table = config.replay_table()?;
         let store =
             Store::open(layout.dir(), clock.now()).map_err(|error| ServerError::part("store")(&error))?;
+        // A clock before the day on which this program was built is wrong, whatever the store has seen.
+        store.note_time(built_at()).await.map_err(|error| ServerError::part("store")(&error))?;
         watcher.note(Event::PolicyLoaded {
             epoch: table.epoch(),
             rules: u64::try_from(table.rules()).unwrap_or(u64::MAX),

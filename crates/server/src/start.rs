@@ -199,21 +199,29 @@ async fn serve_all(
     sockets: Sockets,
     addresses: Addresses,
 ) -> Result<JoinSet<()>, ServerError> {
-    let min = match parts.config.tls.min_version {
+    let tls = &parts.config.tls;
+    let version = |own: Option<TlsVersion>| match own.unwrap_or(tls.min_version) {
         TlsVersion::V12 => MinVersion::V12,
         TlsVersion::V13 => MinVersion::V13,
     };
-    let acceptor = |mode, alpn: &[&[u8]]| {
+    let acceptor = |mode, alpn: &[&[u8]], own| {
         let alpn = alpn.iter().map(|name| name.to_vec()).collect();
-        Acceptor::new(identity.clone(), parts.store.watch_view(), mode, alpn, min, parts.clock.clone())
-            .map(Arc::new)
-            .map_err(|error| ServerError::part("tls")(&error))
+        Acceptor::new(
+            identity.clone(),
+            parts.store.watch_view(),
+            mode,
+            alpn,
+            version(own),
+            parts.clock.clone(),
+        )
+        .map(Arc::new)
+        .map_err(|error| ServerError::part("tls")(&error))
     };
     let deps = broker::Deps {
         store: parts.store.clone(),
         policy: parts.policy.clone(),
         replay: parts.replay.clone(),
-        acceptor: acceptor(ClientCertificates::Required, &[b"mqtt"])?,
+        acceptor: acceptor(ClientCertificates::Required, &[b"mqtt"], tls.mqtt_min_version)?,
         clock: parts.clock.clone(),
         observer: parts.watcher.clone(),
     };
@@ -227,9 +235,9 @@ async fn serve_all(
     let observer = || parts.watcher.clone();
     let limits = HttpLimits::default;
     let devices = enroll::devices_router(&parts.enroll);
-    let https = acceptor(ClientCertificates::Optional, &[b"http/1.1"])?;
+    let https = acceptor(ClientCertificates::Optional, &[b"http/1.1"], tls.devices_min_version)?;
     tasks.spawn(tls::http::serve(sockets.devices, Some(https), devices, limits(), observer(), stop()));
-    let https = acceptor(ClientCertificates::Required, &[b"http/1.1"])?;
+    let https = acceptor(ClientCertificates::Required, &[b"http/1.1"], tls.admin_min_version)?;
     let admin = admin::listener_router(&parts.admin);
     tasks.spawn(tls::http::serve(sockets.admin, Some(https), admin, limits(), observer(), stop()));
     let plain = enroll::plain_router(&parts.enroll);

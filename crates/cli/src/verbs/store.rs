@@ -23,3 +23,17 @@ pub(crate) async fn recover(dir: &Path, yes: bool, printer: Printer) -> Done {
     });
     Ok(())
 }
+
+/// Lowers the floor under the clock to now: for a machine whose clock once ran ahead.
+pub(crate) async fn accept_clock(dir: &Path, yes: bool, printer: Printer) -> Done {
+    if !yes {
+        printer.show(&json!({"dry_run": true}), |_| {
+            "would believe this machine's clock as it is now, although a later date was seen; do it with --yes"
+                .to_owned()
+        });
+        return Ok(());
+    }
+    let now = server::accept_clock(&Layout::new(dir)).await?;
+    printer.show(&json!({"now": now.to_string()}), |_| format!("the clock is believed from {now} on"));
+    Ok(())
+}
