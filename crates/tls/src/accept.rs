@@ -128,11 +128,14 @@ impl RefusedHandshake {
     }
 }
 
-/// What the checks of one handshake left behind.
-pub(crate) struct Checked {
-    pub(crate) chain: Option<VerifiedChain>,
-    pub(crate) view: Arc<View>,
-    pub(crate) info: HandshakeInfo,
+/// What the checks of one handshake left behind; the fields are those of [`Accepted`].
+pub struct Checked {
+    /// The client's chain.
+    pub chain: Option<VerifiedChain>,
+    /// The view against which it was checked last.
+    pub view: Arc<View>,
+    /// What the handshake agreed on.
+    pub info: HandshakeInfo,
 }
 
 impl HandshakeInfo {
@@ -203,7 +206,10 @@ impl Acceptor {
     }
 
     /// [`Acceptor::accept`] for those who want the stream in one piece.
-    pub(crate) async fn accept_stream(
+    ///
+    /// # Errors
+    /// As [`Acceptor::accept`].
+    pub async fn accept_stream(
         &self,
         tcp: TcpStream,
     ) -> Result<(TlsStream<TcpStream>, Checked), RefusedHandshake> {

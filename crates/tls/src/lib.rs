@@ -15,7 +15,9 @@ mod server_check;
 mod sniff;
 mod verify;
 
-pub use accept::{Accepted, Acceptor, ClientCertificates, HandshakeInfo, MinVersion, RefusedHandshake};
+pub use accept::{
+    Accepted, Acceptor, Checked, ClientCertificates, HandshakeInfo, MinVersion, RefusedHandshake,
+};
 pub use connect::{Connector, ServerTrust};
 pub use error::{ServerRefused, TlsError, alert_in};
 pub use identity::{HANDSHAKE_CHAIN_BYTES_MAX, Identity, LiveIdentity};

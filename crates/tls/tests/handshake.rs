@@ -38,7 +38,7 @@ async fn a_device_is_admitted_over_both_versions_with_its_evidence() {
     for (version, versions) in both_versions() {
         let config = raw_client(default_provider(), versions, shown(&leaf));
         let (accepted, saw, _) = meet(&side.acceptor, config).await;
-        let accepted = accepted.ok().expect(version);
+        let accepted = accepted.expect(version);
         assert_eq!(saw, Saw::Welcome, "{version}");
         let chain = accepted.chain.expect("a chain");
         assert_eq!(chain.leaf().common_names(), ["pump-7"]);
@@ -131,10 +131,10 @@ async fn an_optional_certificate_may_be_missing_but_not_wrong() {
     let side = side_with(&pki, server, ClientCertificates::Optional, MinVersion::V12, &[], clock);
     for (_, versions) in both_versions() {
         let (accepted, saw, _) = meet(&side.acceptor, raw_client(default_provider(), versions, None)).await;
-        assert!(accepted.ok().expect("admitted").chain.is_none());
+        assert!(accepted.expect("admitted").chain.is_none());
         assert_eq!(saw, Saw::Welcome);
         let right = raw_client(default_provider(), versions, shown(&pki.device("pump-7")));
-        assert!(meet(&side.acceptor, right).await.0.ok().expect("admitted").chain.is_some());
+        assert!(meet(&side.acceptor, right).await.0.expect("admitted").chain.is_some());
         let wrong = raw_client(default_provider(), versions, shown(&pki.expired_device("pump-7")));
         assert_eq!(meet(&side.acceptor, wrong).await.0.err().expect("refused").reason, Reason::Expired);
     }
@@ -270,12 +270,12 @@ async fn key_exchange_is_x25519_or_p256_and_never_p384() {
         let mut provider = default_provider();
         provider.kx_groups = vec![kx_group::SECP384R1, kx_group::SECP256R1];
         let (accepted, _, _) = meet(&side.acceptor, raw_client(provider, versions, shown(&leaf))).await;
-        assert_eq!(accepted.ok().expect(version).info.group, "secp256r1", "{version}");
+        assert_eq!(accepted.expect(version).info.group, "secp256r1", "{version}");
 
         let mut provider = default_provider();
         provider.kx_groups = vec![kx_group::X25519];
         let (accepted, _, _) = meet(&side.acceptor, raw_client(provider, versions, shown(&leaf))).await;
-        assert_eq!(accepted.ok().expect(version).info.group, "X25519", "{version}");
+        assert_eq!(accepted.expect(version).info.group, "X25519", "{version}");
 
         let mut provider = default_provider();
         provider.kx_groups = vec![kx_group::SECP384R1];
@@ -353,7 +353,7 @@ async fn protocols_are_agreed_on_by_alpn_and_a_client_without_a_list_is_taken() 
         let (accepted, saw, _) = meet(&side.acceptor, Arc::new(config)).await;
         match agreed {
             Ok(name) => {
-                assert_eq!(accepted.ok().expect("admitted").info.alpn.as_deref(), name.map(str::as_bytes));
+                assert_eq!(accepted.expect("admitted").info.alpn.as_deref(), name.map(str::as_bytes));
             }
             Err(()) => {
                 assert_eq!(accepted.err().expect("refused").reason, Reason::TlsFailed);
@@ -371,7 +371,7 @@ async fn the_same_client_has_the_same_fingerprint_and_another_has_another() {
     let mut prints = Vec::new();
     for versions in [[&rustls::version::TLS13], [&rustls::version::TLS13], [&rustls::version::TLS12]] {
         let config = raw_client(default_provider(), &versions, shown(&leaf));
-        prints.push(meet(&side.acceptor, config).await.0.ok().expect("admitted").info.fingerprint);
+        prints.push(meet(&side.acceptor, config).await.0.expect("admitted").info.fingerprint);
     }
     assert_eq!(prints[0], prints[1]);
     assert_ne!(prints[0], prints[2]);
@@ -452,7 +452,7 @@ async fn data_behind_the_finished_is_not_lost_when_the_parts_are_taken() {
     };
     let server = async {
         let (tcp, _) = listener.accept().await.expect("accepted");
-        let mut accepted = side.acceptor.accept(tcp).await.ok().expect("admitted");
+        let mut accepted = side.acceptor.accept(tcp).await.expect("admitted");
         let mut heard = Vec::new();
         while heard.len() < 7 {
             let mut plain = [0; 16];

@@ -37,7 +37,7 @@ async fn who(
         "loopback": address.ip().is_loopback(),
         "name": chain.map(|chain| chain.leaf().common_names().join(",")),
         "version": info.as_ref().map(|info| info.version),
-        "alpn": info.and_then(|info| info.alpn.clone()).map(|name| String::from_utf8(name).unwrap()),
+        "alpn": info.and_then(|info| info.alpn.clone()).map(|name| String::from_utf8(name).expect("text")),
     }))
 }
 
