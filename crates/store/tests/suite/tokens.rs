@@ -13,7 +13,7 @@ async fn a_fresh_token_is_unused_for_its_device() {
     assert_eq!((row.created_at, row.expires_at), (at(1), at(86_400)));
     assert_eq!(row.device.as_str(), "pump", "the registry's spelling");
     assert_eq!(store.token_state("t").await.unwrap(), Some(row.clone()));
-    assert_eq!(store.tokens(&id("pump")).await.unwrap(), [row.clone()]);
+    assert_eq!(store.tokens(&id("pump")).await.unwrap(), std::slice::from_ref(&row));
     assert_eq!(store.device(&id("pump")).await.unwrap().unwrap().tokens, [row]);
     match check(&store, "t", key(1)).await {
         TokenAnswer::Unused { device, replace } => assert_eq!((device.as_str(), replace), ("pump", true)),
