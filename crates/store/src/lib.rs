@@ -1,6 +1,6 @@
-//! Keeps the facts of the installation: registry, tokens, ledger, orders, CRLs, events, the epoch of trust.
+//! Keeps the facts: registry, tokens, ledger, orders, CRLs, events, and the epoch of trust.
 //! In: one call for one whole domain transaction. Out: rows, proofs of record, and the published `trust::View`.
-//! Invariant: what changes trust raises the epoch in the same transaction, nothing else does (test: `the_view_equals_one_rebuilt_from_scratch`).
+//! Invariant: only what changes trust raises the epoch (test: `the_view_equals_one_rebuilt_from_scratch`).
 //! Never: signs, decides who may have a certificate, reads a clock, or lends out a database handle.
 //! Spec: DESIGN.md flows A, B and D, sections 3 and 5.
 

@@ -30,7 +30,8 @@ pub(crate) fn add(txn: &mut Txn<'_>, ca: &CaRow, now: Now) -> Result<(), StoreEr
     }
     principals::claim_key(txn, certificate.spki_hash(), CA_KEY)?;
     txn.conn.execute(
-        "INSERT INTO ca (id, label, parent, kinds, servers, key_file, admission, identity, added_at, certificate)
+        "INSERT INTO ca (id, label, parent, kinds, servers, key_file, admission, identity, added_at,
+           certificate)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'registered', 'cn', ?7, ?8)",
         (
             ca.id.0,

@@ -1,5 +1,5 @@
 //! The SQLite backend: one connection that writes in groups, a few that read, one thread for each.
-//! In: closures over a transaction or a connection, made by this crate only. Out: their results, after the commit.
+//! In: closures over a transaction or a connection, made here. Out: their results, after the commit.
 //! Invariant: nobody is answered before the commit is on the disk and the view is published.
 //! Never: runs SQL on a caller's thread after `open`.
 //! Spec: DESIGN.md section 3, row "store"; sqlite.org/wal.html.
@@ -109,8 +109,17 @@ impl Sqlite {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Runs `work` on a reading thread, on a snapshot of its own.
+    /// Runs `work` on a reading thread; all its statements see one state of the database.
     pub(crate) async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.look_up(|conn| snapshot(conn, work)).await
+    }
+
+    /// Runs a `work` of one statement on a reading thread; it needs no transaction around it.
+    pub(crate) async fn look_up<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
@@ -118,7 +127,7 @@ impl Sqlite {
         let (reply, answer) = oneshot::channel();
         let job = move |conn: &Connection| {
             // A caller that went away has no use for the answer.
-            let _ = reply.send(snapshot(conn, work));
+            let _ = reply.send(work(conn));
         };
         let queue = self.reads.as_ref().ok_or(StoreError::Closed)?;
         queue.send(Box::new(job)).await.map_err(|_| StoreError::Closed)?;
