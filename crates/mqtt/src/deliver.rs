@@ -114,12 +114,20 @@ impl Hub {
             return 0;
         }
         // Flow C: per subscriber, `policy::decide(Receive)`.
-        let Ok(permit) = decide_receive(table, &to.owner, out.topic) else {
-            self.stats.receive_refused += 1;
-            return 0;
+        let plain = out.qos.min(granted) == QoS::AtMostOnce;
+        let recalled = if plain { to.recall(out.topic, table.epoch()) } else { None };
+        let permit = match recalled {
+            Some(permit) => permit,
+            None => match decide_receive(table, &to.owner, out.topic) {
+                Ok(permit) => permit,
+                Err(_) => {
+                    self.stats.receive_refused += 1;
+                    return 0;
+                }
+            },
         };
         // [MQTT-3.8.4-6] the lower of the two qualities; ours ends at 1 in this version.
-        if out.qos.min(granted) == QoS::AtMostOnce {
+        if plain {
             self.deliver_plain(now, session, permit, out, sink);
             return 0;
         }
@@ -192,6 +200,7 @@ impl Hub {
             out.plain_ready = true;
         }
         transmit(&mut self.stats, to, &permit, &self.plain, sink);
+        to.remember(out.topic, permit);
     }
 
     /// Whether the session's queue takes so many bytes more; says so if not.

@@ -75,6 +75,13 @@ struct Held {
     announced: Gate,
 }
 
+/// A session as the router sees it.
+#[derive(Clone, Copy)]
+pub(crate) struct Subscriber {
+    pub(crate) session: u32,
+    pub(crate) persistent: bool,
+}
+
 /// Who wants what: the sessions of this shard, and the filters of the others.
 pub(crate) struct Router {
     shard: ShardId,
@@ -115,8 +122,7 @@ impl Router {
     /// gate opens when every other shard routes to it.
     pub(crate) fn subscribe(
         &mut self,
-        session: u32,
-        persistent: bool,
+        Subscriber { session, persistent }: Subscriber,
         filter: &TopicFilter,
         qos: QoS,
         new: bool,

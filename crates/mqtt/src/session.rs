@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use policy::{Permitted, Receive, VerifiedPeer};
 use rustc_hash::FxHashMap;
-use types::{DeviceId, Mono, QoS, Reason, TopicFilter};
+use types::{DeviceId, Mono, QoS, Reason, Topic, TopicFilter};
 
 use crate::api::{ConnId, Limit};
 use crate::gate::Gate;
@@ -114,6 +114,15 @@ pub(crate) struct Session {
     /// The last message number given.
     pub(crate) numbered: u64,
     pub(crate) tally: Tally,
+    recalled: Recalled,
+}
+
+/// The last topic that was delivered and its permit: the rules are not asked again while one
+/// topic comes in a row.
+#[derive(Default)]
+struct Recalled {
+    topic: String,
+    permit: Option<Permitted<Receive>>,
 }
 
 impl Session {
@@ -134,7 +143,27 @@ impl Session {
             gate: Gate::default(),
             numbered: 0,
             tally: Tally::default(),
+            recalled: Recalled::default(),
         }
+    }
+
+    /// Takes out the permit for this topic, if it is the one that was put back last, under the same
+    /// rules and for the same owner.
+    pub(crate) fn recall(&mut self, topic: Topic<'_>, policy_epoch: u64) -> Option<Permitted<Receive>> {
+        let permit = self.recalled.permit.as_ref()?;
+        let holds = permit.policy_epoch() == policy_epoch
+            && Arc::ptr_eq(permit.peer(), &self.owner)
+            && self.recalled.topic == topic.as_str();
+        if holds { self.recalled.permit.take() } else { None }
+    }
+
+    /// Puts the permit for this topic back for the next message of it.
+    pub(crate) fn remember(&mut self, topic: Topic<'_>, permit: Permitted<Receive>) {
+        if self.recalled.topic != topic.as_str() {
+            self.recalled.topic.clear();
+            self.recalled.topic.push_str(topic.as_str());
+        }
+        self.recalled.permit = Some(permit);
     }
 
     /// A packet id that is not in flight [MQTT-2.3.1-4]; there always is one, since fewer than

@@ -7,6 +7,7 @@ use super::{Conn, Core, End};
 use crate::api::{Limit, Note, Record, Sink};
 use crate::codec::{self, SubscribePacket, UnsubscribePacket};
 use crate::gate::{Ack, Gate};
+use crate::router::Subscriber;
 
 impl Core {
     /// Each filter is decided on its own; the SUBACK has one answer per filter, in order
@@ -105,8 +106,8 @@ impl Core {
         let filter = permit.filter();
         let Some(held) = self.hub.sessions.get_mut(session as usize) else { return Gate::default() };
         let new = held.filters.insert(filter.clone(), qos).is_none();
-        let mut gate =
-            self.router.subscribe(session, held.persistent, filter, qos, new, &mut self.gates, sink);
+        let who = Subscriber { session, persistent: held.persistent };
+        let mut gate = self.router.subscribe(who, filter, qos, new, &mut self.gates, sink);
         if held.persistent {
             let key = Arc::clone(&held.key);
             let record = Record::Subscribed { session: key, filter: filter.clone(), qos };

@@ -112,3 +112,29 @@ fn without_rules_nothing_passes() {
     assert_eq!(w.send(dev, &publish("t/a", b"x", 1, 1)), ["puback 1"]);
     assert_eq!(w.core.stats().delivered, 0);
 }
+
+#[test]
+fn a_topic_that_comes_in_a_row_is_decided_anew_under_new_rules_and_for_a_new_owner() {
+    let mut w = World::new();
+    let reader = w.client_with("svc-2", &hello("").stored());
+    w.step(Input::Policy(table("user svc-2\ntopic read t/#\nuser svc\ntopic readwrite #\n", 2)));
+    w.send(reader, &subscribe(1, &[("t/#", 0)]));
+    let svc = w.client("svc");
+    for payload in ["1", "2"] {
+        w.send(svc, &publish("t/a", payload.as_bytes(), 0, 0));
+    }
+    w.send(svc, &publish("t/b", b"3", 0, 0));
+    assert_eq!(w.seen(reader), ["publish t/a=1", "publish t/a=2", "publish t/b=3"]);
+    w.step(Input::Policy(table(
+        "user svc-2\ntopic read t/#\ntopic deny t/b\nuser svc\ntopic readwrite #\n",
+        3,
+    )));
+    w.send(svc, &publish("t/b", b"4", 0, 0));
+    w.send(svc, &publish("t/a", b"5", 0, 0));
+    assert_eq!(w.seen(reader), ["publish t/a=5"]);
+    let owner = crate::pki::PKI.peer(types::PrincipalKind::Service, "svc-2");
+    let again = w.open_as(owner);
+    w.send(again, &hello("").stored().bytes());
+    w.send(svc, &publish("t/a", b"6", 0, 0));
+    assert_eq!(w.seen(again), ["publish t/a=6"]);
+}
