@@ -28,11 +28,12 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// The TLS side of a client with this certificate.
+    /// The TLS side of a client that shows this chain: its certificate and its CA's, as RFC 8446
+    /// section 4.4.2 has it and as our agent does.
     pub(crate) fn new(
         name: &str,
         root: &[u8],
-        certificate: Vec<u8>,
+        chain: Vec<Vec<u8>>,
         key_pkcs8: Vec<u8>,
     ) -> Result<Self, Failure> {
         let mut roots = RootCertStore::empty();
@@ -44,7 +45,7 @@ impl Identity {
         let mut config = ClientConfig::builder_with_provider(Arc::new(crypto))
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_root_certificates(roots)
-            .with_client_auth_cert(vec![CertificateDer::from(certificate)], key)?;
+            .with_client_auth_cert(chain.into_iter().map(CertificateDer::from).collect(), key)?;
         config.resumption = Resumption::disabled();
         Ok(Self { name: name.to_owned(), config: Arc::new(config) })
     }

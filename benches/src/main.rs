@@ -122,7 +122,7 @@ fn broker_group(options: &Options) -> Result<bool, Failure> {
 
 async fn measure_rows(options: &Options) -> Result<Vec<Row>, Failure> {
     let (rounds, idle, span) = if options.short {
-        (3, 500, Span { warm_up: Duration::from_millis(100), counted: Duration::from_millis(350) })
+        (3, 2_000, Span { warm_up: Duration::from_millis(100), counted: Duration::from_millis(350) })
     } else {
         let idle = if options.full { 10_000 } else { 2_000 };
         (5, idle, Span { warm_up: Duration::from_millis(300), counted: Duration::from_secs(1) })

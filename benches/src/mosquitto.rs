@@ -59,7 +59,7 @@ pub(crate) async fn start(dir: &Path) -> Result<Running, Failure> {
          require_certificate true\n\
          use_identity_as_username true\n",
         acl = at("bench.acl"),
-        ca = at("clients-ca.crt"),
+        ca = at("root.crt"),
         cert = at("server.crt"),
         key = at("server.key"),
     );

@@ -54,10 +54,7 @@ pub(crate) async fn make(dir: &Path, devices: usize, now: Now) -> Result<Cast, F
     let pem = |certificates: &[&Certificate]| -> String {
         certificates.iter().map(|certificate| certificate.to_pem()).collect()
     };
-    fs_err::write(
-        dir.join("clients-ca.crt"),
-        pem(&[&root.certificate, &clients.certificate, &services.certificate]),
-    )?;
+    fs_err::write(dir.join("root.crt"), pem(&[&root.certificate]))?;
     fs_err::write(dir.join("server.crt"), pem(&[&server.certificate, &servers.certificate]))?;
     fs_err::write(dir.join("server.key"), server.key.to_pem().expose())?;
     fs_err::write(dir.join("bench.acl"), RULES)?;
@@ -88,12 +85,14 @@ pub(crate) async fn make(dir: &Path, devices: usize, now: Now) -> Result<Cast, F
         let made = leaf(&clients, id.as_str(), Profile::Device { id: id.clone() }, now)?;
         let new = NewDevice { id: id.clone(), original: None, project: project()?, fleet: None, label: None };
         store.device_add(new, "bench", now).await?;
-        cast.push(enter(&store, PrincipalKind::Device, id, "devices", made, root_der, now).await?);
+        let who = Principal { kind: PrincipalKind::Device, name: id };
+        cast.push(enter(&store, who, ("devices", &clients), made, root_der, now).await?);
     }
     let name = DeviceId::parse(SERVICE)?;
     let made = leaf(&services, SERVICE, Profile::Service { name: name.clone() }, now)?;
     store.principal_add(PrincipalKind::Service, name.clone(), project()?, "bench", now).await?;
-    let service = enter(&store, PrincipalKind::Service, name, "services", made, root_der, now).await?;
+    let who = Principal { kind: PrincipalKind::Service, name };
+    let service = enter(&store, who, ("services", &services), made, root_der, now).await?;
     Ok(Cast { devices: cast, service })
 }
 
@@ -104,9 +103,8 @@ fn project() -> Result<ProjectId, Failure> {
 /// Records a certificate as `enroll` would, and confirms it, so that no round pays for that.
 async fn enter(
     store: &Store,
-    kind: PrincipalKind,
-    name: DeviceId,
-    issuer_label: &str,
+    who: Principal,
+    (issuer_label, issuer): (&str, &Ca),
     made: Made,
     root: &[u8],
     now: Now,
@@ -114,14 +112,11 @@ async fn enter(
     let certificate = &made.certificate;
     let intent = NewIntent {
         token_id: None,
-        cert: CertRef {
-            issuer: x509::issuer_id(&made_issuer_spki(store, issuer_label).await?),
-            serial: certificate.serial(),
-        },
+        cert: CertRef { issuer: issuer.certificate.issuer_id_as_ca(), serial: certificate.serial() },
         spki: certificate.spki_hash(),
         tbs_hash: x509::sha256(&made.tbs),
         tbs: made.tbs.clone(),
-        principal: Some(Principal { kind, name: name.clone() }),
+        principal: Some(who.clone()),
         project: project()?,
         not_before: certificate.not_before(),
         not_after: certificate.not_after(),
@@ -132,12 +127,8 @@ async fn enter(
     store.record_certificate(receipt, certificate.der(), now).await?;
     store.confirm(certificate.der_hash(), now).await?;
     let key = made.key.pkcs8_der().expose().to_vec();
-    Identity::new(name.as_str(), root, certificate.der().to_vec(), key)
-}
-
-async fn made_issuer_spki(store: &Store, label: &str) -> Result<Vec<u8>, Failure> {
-    let row = store.ca_list().await?.into_iter().find(|row| row.label == label).ok_or("no such CA")?;
-    Ok(Certificate::parse_der(&row.certificate_der)?.spki_der().to_vec())
+    let chain = vec![certificate.der().to_vec(), issuer.certificate.der().to_vec()];
+    Identity::new(who.name.as_str(), root, chain, key)
 }
 
 fn ca(parent: Option<&Ca>, name: &str, profile: Profile, now: Now) -> Result<Ca, Failure> {
