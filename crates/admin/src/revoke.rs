@@ -83,6 +83,8 @@ fn reason(text: &Option<String>) -> Result<CrlReason, ApiError> {
 
 /// Waits for the followers and says what is done, or which of them lags.
 async fn report(admin: &Admin, act: Act, id: &DeviceId, done: &RevokedDevice, began: Mono) -> Answer {
+    // In the registry's spelling, whatever the request had.
+    let id = done.principal.as_ref().map_or(id, |principal| &principal.name);
     let applied = admin.deps.store.applied();
     let lagging = applied.wait(done.epoch, &READERS, admin.deps.settings.revoke_wait).await;
     let sessions_closed = applied.sessions_closed(done.epoch, &done.certs);

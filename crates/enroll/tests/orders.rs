@@ -1,4 +1,10 @@
 //! Orders of operators: services, operators and servers, through the same line as devices.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
 
 mod common;
 

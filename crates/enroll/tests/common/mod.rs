@@ -1,3 +1,9 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part of the fixture")]
 
 pub mod web;
