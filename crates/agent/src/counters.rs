@@ -58,7 +58,7 @@ impl Counters {
     ///
     /// # Errors
     /// The file cannot be written; the number is not used then.
-    pub fn next(&mut self) -> Result<Stamp, AgentError> {
+    pub fn stamp(&mut self) -> Result<Stamp, AgentError> {
         if self.next >= self.reserved {
             self.reserve().map_err(|error| AgentError::state(&self.path, error))?;
         }
@@ -113,7 +113,7 @@ mod tests {
             let mut counters = Counters::begin_boot(&path).unwrap();
             assert_eq!(counters.boot(), boot);
             for _ in 0..boot * 700 {
-                let stamp = counters.next().unwrap();
+                let stamp = counters.stamp().unwrap();
                 assert_eq!(stamp.boot, boot);
                 assert!(last.is_none_or(|last| stamp.seq > last), "{last:?} {stamp:?}");
                 last = Some(stamp.seq);
@@ -128,13 +128,13 @@ mod tests {
         let mut counters = Counters::begin_boot(&path).unwrap();
         assert_eq!(Counters::peek(&path).unwrap(), Some((1, 1_000)));
         for seq in 0..1_000 {
-            assert_eq!(counters.next().unwrap(), Stamp { seq, boot: 1 });
+            assert_eq!(counters.stamp().unwrap(), Stamp { seq, boot: 1 });
         }
         assert_eq!(Counters::peek(&path).unwrap(), Some((1, 1_000)));
-        assert_eq!(counters.next().unwrap().seq, 1_000);
+        assert_eq!(counters.stamp().unwrap().seq, 1_000);
         assert_eq!(Counters::peek(&path).unwrap(), Some((1, 2_000)));
         drop(counters);
-        assert_eq!(Counters::begin_boot(&path).unwrap().next().unwrap(), Stamp { seq: 2_000, boot: 2 });
+        assert_eq!(Counters::begin_boot(&path).unwrap().stamp().unwrap(), Stamp { seq: 2_000, boot: 2 });
     }
 
     #[test]

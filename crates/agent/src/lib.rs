@@ -21,6 +21,11 @@ mod source;
 mod state;
 mod time;
 
+#[cfg(test)]
+mod provision_test;
+#[cfg(test)]
+mod run_test;
+
 pub use bundle::{Bundle, BundleError};
 pub use clock::SystemClock;
 pub use counters::{Counters, SEQ_AHEAD, Stamp};

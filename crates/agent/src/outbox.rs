@@ -50,7 +50,7 @@ impl Outbox {
         mut fields: Map<String, Value>,
     ) -> Result<(u64, Option<u64>), AgentError> {
         let mut inner = self.lock();
-        let stamp = inner.counters.next()?;
+        let stamp = inner.counters.stamp()?;
         fields.insert("device".to_owned(), json!(device.as_str()));
         fields.insert("seq".to_owned(), json!(stamp.seq));
         fields.insert("boot".to_owned(), json!(stamp.boot));

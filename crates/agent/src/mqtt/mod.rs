@@ -11,6 +11,11 @@ mod options;
 mod session;
 mod wire;
 
+#[cfg(test)]
+mod client_test;
+#[cfg(test)]
+pub(crate) mod fake;
+
 pub use client::{Client, PendingAck};
 pub use error::{ClientError, ConnackRefusal};
 pub use options::{Message, Options, Will};
