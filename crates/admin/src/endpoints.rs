@@ -63,6 +63,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     operator("POST", "/api/v1/services", || post(orders::service)),
     operator("POST", "/api/v1/operators", || post(orders::operator)),
     operator("GET", "/api/v1/principals", || get(orders::principals)),
+    operator("POST", "/api/v1/principals/{id}/revoke", || post(revoke::revoke_principal)),
     operator("GET", "/api/v1/clients", || get(observe::clients)),
     operator("GET", "/api/v1/refusals", || get(observe::refusals)),
     operator("GET", "/api/v1/events", || get(observe::events)),

@@ -76,16 +76,7 @@ fn device_paths() -> Value {
             "409": problem("It was revoked before."),
         }),
     );
-    revoke["requestBody"] = body(
-        json!({
-            "reason": {
-                "type": "string",
-                "enum": ["unspecified", "keyCompromise", "affiliationChanged", "superseded", "cessationOfOperation"],
-                "description": "The reason that the CRL gives.",
-            },
-        }),
-        &[],
-    );
+    revoke["requestBody"] = revocation_body();
     json!({
         "/api/v1/devices": {
             "post": add,
@@ -179,7 +170,19 @@ fn principal_paths() -> Value {
         );
         order
     };
+    let mut revoke = operation(
+        "revokePrincipal",
+        "Revokes a service or an operator for good, and waits until it is silent.",
+        id(),
+        json!({
+            "200": answer("It is revoked.", reference("Applied")),
+            "404": problem("Nobody bears the name."),
+            "409": problem("It was revoked before."),
+        }),
+    );
+    revoke["requestBody"] = revocation_body();
     json!({
+        "/api/v1/principals/{id}/revoke": {"post": revoke},
         "/api/v1/services": {"post": order("addService", "Registers a backend service and certifies its key.")},
         "/api/v1/operators": {"post": order("addOperator", "Registers an operator and certifies their key.")},
         "/api/v1/principals": {"get": operation("listPrincipals", "The services and operators.", page(), json!({
@@ -270,7 +273,7 @@ fn schemas() -> Value {
             "not_after": text("RFC 3339."), "certificate": text("PEM."), "ca_chain": text("PEM, up to the root."),
         })),
         "Applied": object(json!({
-            "device_id": text("The device."), "epoch": text("The epoch in which it is so."),
+            "device_id": text("The device."), "name": text("The service or operator."), "epoch": text("The epoch in which it is so."),
             "certificates": {"type": "array", "items": {"type": "string"}},
             "sessions_closed": {"type": "integer"},
             "crl": {"oneOf": [{"type": "null"}, object(json!({"number": {"type": "integer"}}))]},
@@ -346,6 +349,19 @@ fn body(properties: Value, required: &[&str]) -> Value {
         "type": "object", "properties": properties, "required": required, "additionalProperties": false,
     });
     json!({"required": !required.is_empty(), "content": {"application/json": {"schema": schema}}})
+}
+
+fn revocation_body() -> Value {
+    body(
+        json!({
+            "reason": {
+                "type": "string",
+                "enum": ["unspecified", "keyCompromise", "affiliationChanged", "superseded", "cessationOfOperation"],
+                "description": "The reason that the CRL gives.",
+            },
+        }),
+        &[],
+    )
 }
 
 fn text(description: &str) -> Value {

@@ -4,7 +4,7 @@ use axum::extract::State;
 use http::StatusCode;
 use serde_json::{Value, json};
 use store::{Lagging, Reader, RevokedDevice, StoreError};
-use types::{CertRef, DeviceId, Mono};
+use types::{CertRef, DeviceId, Mono, PrincipalKind};
 use x509::CrlReason;
 
 use crate::admin::Admin;
@@ -43,6 +43,22 @@ pub(crate) async fn revoke(State(admin): State<Arc<Admin>>, mut call: Call) -> A
     let done = admin.deps.store.revoke_device(&id, reason, &actor, began).await?;
     // 2. The followers of the epoch apply it, each by itself; 3. say what they did.
     report(&admin, Act::Revoked, &id, &done, began.mono).await
+}
+
+/// `POST /api/v1/principals/{id}/revoke {reason?}`: the same for a service or an operator.
+pub(crate) async fn revoke_principal(State(admin): State<Arc<Admin>>, mut call: Call) -> Answer {
+    let name = call.device()?;
+    let reason = reason(&call.fields.text("reason")?)?;
+    let actor = call.actor.0.clone();
+    call.fields.end()?;
+    let began = admin.now();
+    let Some(row) = admin.deps.store.principal(&name).await? else {
+        let what = format!("\"{name}\" is not registered");
+        return Err(ApiError::NotFound { code: "store.unknown_principal", what });
+    };
+    let kind = row.principal.kind;
+    let done = admin.deps.store.revoke_principal(kind, &name, reason, &actor, began).await?;
+    report(&admin, Act::Revoked, &name, &done, began.mono).await
 }
 
 /// `POST /api/v1/devices/{id}/suspend`.
@@ -85,6 +101,10 @@ fn reason(text: &Option<String>) -> Result<CrlReason, ApiError> {
 async fn report(admin: &Admin, act: Act, id: &DeviceId, done: &RevokedDevice, began: Mono) -> Answer {
     // In the registry's spelling, whatever the request had.
     let id = done.principal.as_ref().map_or(id, |principal| &principal.name);
+    let subject = match done.principal.as_ref().map(|principal| principal.kind) {
+        Some(PrincipalKind::Service | PrincipalKind::Operator) => "name",
+        Some(PrincipalKind::Device) | None => "device_id",
+    };
     let applied = admin.deps.store.applied();
     let lagging = applied.wait(done.epoch, &READERS, admin.deps.settings.revoke_wait).await;
     let sessions_closed = applied.sessions_closed(done.epoch, &done.certs);
@@ -99,7 +119,7 @@ async fn report(admin: &Admin, act: Act, id: &DeviceId, done: &RevokedDevice, be
     Ok(answer(
         StatusCode::OK,
         &json!({
-            "device_id": id.as_str(),
+            subject: id.as_str(),
             "epoch": done.epoch.to_string(),
             "certificates": serials,
             "sessions_closed": sessions_closed,

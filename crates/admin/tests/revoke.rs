@@ -188,3 +188,26 @@ async fn a_reason_is_one_of_rfc_5280s() {
     assert_eq!(world.get("/api/v1/devices/pump-7").await.json()["standing"], "active");
     assert_eq!(CrlReason::KeyCompromise.as_str(), "keyCompromise");
 }
+
+#[tokio::test]
+async fn a_service_or_an_operator_is_revoked_by_name() {
+    let world = World::new().await;
+    let leaf = world.known(PrincipalKind::Operator, "mallory").await;
+    let task = followers(&world, ALL, vec![leaf.cert_ref()]);
+    settled(&world).await;
+    let json =
+        world.post("/api/v1/principals/Mallory/revoke", json!({"reason": "keyCompromise"})).await.json();
+    assert_eq!((&json["name"], json.get("device_id")), (&json!("mallory"), None));
+    assert_eq!(json["crl"], json!({"number": 7}));
+    let text = json["text"].as_str().unwrap();
+    assert!(text.starts_with("revoked \"mallory\" (0x") && text.ends_with("; CRL 7 published"), "{text}");
+    let chain = world.pki.chain(&leaf, START).unwrap();
+    let refused = admin::operator_of(&world.store, &chain, world.now()).await.unwrap_err();
+    assert_eq!(refused.code(), "trust.revoked");
+    let listed = world.get("/api/v1/principals").await.json();
+    assert_eq!(listed["principals"][0]["standing"], "revoked");
+    let again = world.post("/api/v1/principals/mallory/revoke", json!({})).await;
+    assert_eq!(again.problem().1, "store.already_revoked");
+    assert_eq!(world.post("/api/v1/principals/nobody/revoke", json!({})).await.problem().0, 404);
+    task.abort();
+}

@@ -24,23 +24,32 @@ pub struct Round {
 
 /// The longest sleep: a wall clock that jumps is noticed within it.
 const NAP_MAX: Duration = Duration::from_secs(60);
+/// The longest pause after failures: a disk that has room again is noticed within it.
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
 const NAP_MIN: Duration = Duration::from_millis(10);
 
 /// Keeps a current CRL for every issuer until `shutdown`. It follows the epoch of the view,
 /// level-triggered: whatever was missed or failed is seen again at the next look.
 pub async fn write_crls(enroll: Arc<Enroll>, mut shutdown: watch::Receiver<bool>) {
     let mut views = enroll.deps.store.watch_view();
+    let retry = enroll.deps.settings.crl.retry.max(NAP_MIN);
+    let mut backoff = retry;
     loop {
         let epoch = views.borrow_and_update().epoch();
         let now = enroll.now();
         let nap = match publish_due(&enroll, epoch, now).await {
-            Ok(round) => match round.next {
-                Some(next) => until(next, enroll.now()).clamp(NAP_MIN, NAP_MAX),
-                None => NAP_MAX,
-            },
+            Ok(round) => {
+                backoff = retry;
+                match round.next {
+                    Some(next) => until(next, enroll.now()).clamp(NAP_MIN, NAP_MAX),
+                    None => NAP_MAX,
+                }
+            }
             Err(error) => {
                 tracing::error!(code = error.code(), %error, epoch = %epoch, "crl not published, trying again");
-                enroll.deps.settings.crl.retry.max(NAP_MIN)
+                let nap = backoff;
+                backoff = (backoff * 2).min(BACKOFF_MAX.max(retry));
+                nap
             }
         };
         tokio::select! {
