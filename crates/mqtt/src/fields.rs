@@ -9,7 +9,7 @@ use std::hash::Hasher;
 
 use guard::{ReplayRule, Stamp, TimeUnit};
 use rustc_hash::FxHasher;
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 /// Sequence number, boot counter, time.
 const FIELDS: usize = 3;
@@ -183,11 +183,9 @@ impl<'de> Visitor<'de> for Walk<'_> {
         let here = self.here();
         self.found.put(here, Scalar::Twice);
         while let Some(rest) = map.next_key_seed(Key(&self))? {
-            if rest.iter().all(Option::is_none) {
-                map.next_value::<IgnoredAny>()?;
-            } else {
-                map.next_value_seed(Walk { rest, found: &mut *self.found })?;
-            }
+            // A value that nobody asked for is read all the same: `IgnoredAny` would pass over
+            // text that other readers refuse, and they would then differ about the document.
+            map.next_value_seed(Walk { rest, found: &mut *self.found })?;
         }
         Ok(())
     }
@@ -348,6 +346,22 @@ mod tests {
     }
 
     #[test]
+    fn a_document_that_other_readers_refuse_has_no_fields() {
+        for payload in [
+            &br#"{"seq":1,"a":"\ud800"}"#[..],
+            br#"{"a":["\udc00x"],"seq":1}"#,
+            br#"{"\ud800":1,"seq":1}"#,
+            b"{\"seq\":1,\"a\":\"\xff\"}",
+            br#"{"seq":1,"a":1e999}"#,
+            br#"{"seq":1,"a":01}"#,
+        ] {
+            assert!(serde_json::from_slice::<serde_json::Value>(payload).is_err());
+            let stamp = stamp(&rule(Some("/seq"), None, None), payload);
+            assert_eq!(stamp.seq, None, "{}", String::from_utf8_lossy(payload));
+        }
+    }
+
+    #[test]
     fn pointers_follow_arrays_and_escapes() {
         assert_eq!(seq("/a/1/b", r#"{"a":[{"b":1},{"b":2}]}"#), Some(2));
         assert_eq!(seq("/a~1b/~01", r#"{"a/b":{"~1":5}}"#), Some(5));
@@ -408,6 +422,16 @@ mod tests {
         #[test]
         fn no_payload_panics(payload in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = stamp(&rule(Some("/a"), Some("/b/0"), Some(("/c", TimeUnit::Rfc3339))), &payload);
+        }
+
+        #[test]
+        fn a_field_is_found_only_in_what_is_a_document_for_every_reader(
+            inner in r#"[-0-9.eE\[\]{}:,"a-c\\uDd8 ]{0,40}"#, seq_value: u32,
+        ) {
+            let text = format!(r#"{{"a":{inner},"seq":{seq_value}}}"#);
+            if seq("/seq", &text).is_some() {
+                prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok(), "{}", text);
+            }
         }
 
         #[test]
