@@ -67,6 +67,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     operator("GET", "/api/v1/clients", || get(observe::clients)),
     operator("GET", "/api/v1/refusals", || get(observe::refusals)),
     operator("GET", "/api/v1/events", || get(observe::events)),
+    operator("GET", "/api/v1/checkpoints", || get(observe::checkpoints)),
     operator("GET", "/api/v1/policy/explain", || get(observe::explain)),
     operator("POST", "/api/v1/reload", || post(observe::reload)),
     operator("GET", "/api/v1/status", || get(health::status)),

@@ -85,10 +85,12 @@ pub(crate) async fn events(State(admin): State<Arc<Admin>>, mut call: Call) -> A
         .into_iter()
         .map(|line| {
             // A body that is no JSON any more is shown as it stands; `log verify` names its line.
-            let event = serde_json::from_str(&line.body).unwrap_or(Value::String(line.body));
+            let event = serde_json::from_str(&line.body).unwrap_or_else(|_| Value::String(line.body.clone()));
             json!({
                 "seq": line.seq,
                 "at": line.at.to_string(),
+                "at_ms": line.at.0,
+                "body": line.body,
                 "prev": hex(&line.prev),
                 "hash": hex(&line.hash),
                 "event": event,
@@ -96,6 +98,26 @@ pub(crate) async fn events(State(admin): State<Arc<Admin>>, mut call: Call) -> A
         })
         .collect();
     Ok(answer(StatusCode::OK, &json!({"events": events, "next": next})))
+}
+
+/// `GET /api/v1/checkpoints?after&limit`: the signatures over the chained log.
+pub(crate) async fn checkpoints(State(admin): State<Arc<Admin>>, mut call: Call) -> Answer {
+    let after = call.fields.number("after", 0, 0..=1 << 53)?;
+    let limit = call.fields.number("limit", 100, 1..=1000)?;
+    call.fields.end()?;
+    let limit = usize::try_from(limit).unwrap_or(1000);
+    let marks = admin.deps.store.checkpoints_after(after, limit).await?;
+    let next = (marks.len() == limit).then(|| marks.last().map(|mark| mark.seq)).flatten();
+    let shown = |mark: &audit::Checkpoint| {
+        json!({
+            "seq": mark.seq,
+            "hash": hex(&mark.hash),
+            "at_ms": mark.at.0,
+            "signature": hex(&mark.signature),
+        })
+    };
+    let checkpoints: Vec<Value> = marks.iter().map(shown).collect();
+    Ok(answer(StatusCode::OK, &json!({"checkpoints": checkpoints, "next": next})))
 }
 
 /// `GET /api/v1/policy/explain?principal&action&topic`: what the rules say, and which of them.

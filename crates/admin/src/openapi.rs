@@ -205,6 +205,9 @@ fn view_paths() -> Value {
         "/api/v1/events": {"get": operation("listEvents", "Lines of the chained log.", json!([after("integer"), limit()]), json!({
             "200": answer("One page.", list("events", "LogLine")),
         }))},
+        "/api/v1/checkpoints": {"get": operation("listCheckpoints", "Signatures over the chained log.", json!([after("integer"), limit()]), json!({
+            "200": answer("One page.", list("checkpoints", "Checkpoint")),
+        }))},
         "/api/v1/policy/explain": {"get": operation("explainPolicy", "What the topic rules say, and which of them.", json!([
             query("principal", "A registered name."),
             query("action", "publish, subscribe or receive."),
@@ -293,7 +296,10 @@ fn schemas() -> Value {
         })),
         "LogLine": object(json!({
             "seq": {"type": "integer"}, "at": text("RFC 3339."), "prev": text("Hex."), "hash": text("Hex."),
-            "event": {"type": "object"},
+            "event": {"type": "object"}, "at_ms": {"type": "integer"}, "body": text("The event as its hash covers it."),
+        })),
+        "Checkpoint": object(json!({
+            "seq": {"type": "integer"}, "hash": text("Hex."), "at_ms": {"type": "integer"}, "signature": text("Hex."),
         })),
         "Explanation": object(json!({
             "principal": text("Who."), "action": text("What."), "topic": text("On what."),

@@ -45,12 +45,6 @@ impl Layout {
         self.dir.join("bailiwick.sock")
     }
 
-    /// Where a running server says on which addresses it listens.
-    #[must_use]
-    pub fn addresses(&self) -> PathBuf {
-        self.dir.join("addresses.json")
-    }
-
     /// The secret that unlocks the online keys, 0600.
     #[must_use]
     pub fn unlock_secret(&self) -> PathBuf {

@@ -45,8 +45,7 @@ impl Local {
         // A lone command prints its own outcome; the log of the server is not its place.
         let sink = LogSink::new(config.log.level, clock.clone(), Box::new(std::io::sink()));
         let (watcher, recorded) = Watcher::new(sink);
-        let devices_port = config.listeners.devices.port();
-        let parts = Parts::assemble(layout, config, clock, Arc::new(watcher), recorded, devices_port).await?;
+        let parts = Parts::assemble(layout, config, clock, Arc::new(watcher), recorded, None).await?;
         let parts = Arc::new(parts);
         let router = local_router(&parts, "local command", SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         Ok(Some(Self { parts, router, _lock: lock }))

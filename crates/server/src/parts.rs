@@ -25,6 +25,7 @@ use crate::observer::Watcher;
 use crate::ports::{LivePort, MetricsPort};
 use crate::reload::Reloader;
 use crate::rules::compile_rules;
+use crate::start::Addresses;
 
 /// The parts, wired, with the tasks that carry out what is recorded.
 pub(crate) struct Parts {
@@ -47,14 +48,14 @@ pub(crate) struct Parts {
 const NOTE_TIME_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 
 impl Parts {
-    /// Wires everything that needs no port. `ports` are the ports that bundles name.
+    /// Wires everything that needs no port. `listening` says where the listeners stand, if they do.
     pub(crate) async fn assemble(
         layout: &Layout,
         config: Config,
         clock: Arc<dyn Clock>,
         watcher: Arc<Watcher>,
         recorded: mpsc::Receiver<Event>,
-        devices_port: u16,
+        listening: Option<Addresses>,
     ) -> Result<Self, ServerError> {
         let unlock = Unlock::read(layout)?;
         let files: Vec<_> = config.policy.files.iter().map(|file| layout.relative(file)).collect();
@@ -110,7 +111,10 @@ impl Parts {
             settings: admin::Settings {
                 built_at: built_at(),
                 devices_host: config.installation.public_host.clone(),
-                devices_port,
+                devices_port: listening.map_or(config.listeners.devices, |open| open.devices).port(),
+                listeners: listening.map_or_else(Vec::new, |open| {
+                    open.named().map(|(name, at)| (name.to_owned(), at.to_string())).to_vec()
+                }),
                 root_pins: vec![root.spki_hash()],
                 token_ttl: config.certificates.token_ttl.0,
                 ..admin::Settings::default()

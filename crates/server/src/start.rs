@@ -61,13 +61,6 @@ impl Addresses {
     pub fn named(&self) -> [(&'static str, SocketAddr); 4] {
         [("mqtt", self.mqtt), ("devices", self.devices), ("admin", self.admin), ("plain", self.plain)]
     }
-
-    /// Writes them down for commands that print settings: a port may have been taken freely.
-    fn write(&self, layout: &Layout) -> Result<(), ServerError> {
-        let named = self.named().map(|(name, address)| (name.to_owned(), address.to_string().into()));
-        let value = serde_json::Value::Object(named.into_iter().collect());
-        Ok(fs_err::write(layout.addresses(), value.to_string())?)
-    }
 }
 
 /// A server that runs until it is told to stop.
@@ -121,14 +114,12 @@ pub async fn start(layout: &Layout, output: Output) -> Result<Running, ServerErr
     let addresses = sockets.addresses()?;
     // 3. The parts, and our own certificate.
     let parts =
-        Parts::assemble(layout, config, clock.clone(), watcher.clone(), recorded, addresses.devices.port())
-            .await?;
+        Parts::assemble(layout, config, clock.clone(), watcher.clone(), recorded, Some(addresses)).await?;
     let parts = Arc::new(parts);
     let identity = Arc::new(LiveIdentity::new(server_certificate::ensure(&parts).await?));
     parts.reloader.put_identity(identity.clone());
     // 4. The broker and the HTTP listeners.
     let tasks = serve_all(&parts, identity, sockets, addresses).await?;
-    addresses.write(layout)?;
     watcher.note(Event::ServerStarted {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         epoch: parts.store.view().epoch().to_string(),
@@ -325,7 +316,6 @@ impl Running {
         let _ = tokio::time::timeout(WITHIN, async { while tasks.join_next().await.is_some() {} }).await;
         tasks.shutdown().await;
         let _ = fs_err::remove_file(self.parts.layout.socket());
-        let _ = fs_err::remove_file(self.parts.layout.addresses());
         if let Some(parts) = Arc::into_inner(self.parts) {
             parts.close().await;
         }

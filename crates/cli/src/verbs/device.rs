@@ -33,8 +33,9 @@ pub(crate) async fn device(verb: Device, dir: &Path, talk: &Talk, printer: Print
             let device = talk.ask(&format!("/api/v1/devices/{}", segment(&id)?)).await?;
             match client {
                 Some(client) => {
+                    let status = talk.ask("/api/v1/status").await?;
                     let id = device["id"].as_str().unwrap_or(&id);
-                    print!("{}", settings::render(client, id, &files, &settings::Reach::new(dir)?));
+                    print!("{}", settings::render(client, id, &files, &settings::Reach::new(dir, &status)?));
                 }
                 None => printer.show(&device, shown),
             }

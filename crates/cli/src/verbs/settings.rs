@@ -17,15 +17,11 @@ pub(crate) struct Reach {
 
 impl Reach {
     /// From what a running server says of itself, else from the configuration.
-    pub(crate) fn new(dir: &Path) -> Done<Self> {
-        let layout = Layout::new(dir);
-        let config = Config::read(&layout.config())?;
-        let text = fs_err::read_to_string(layout.addresses()).unwrap_or_default();
-        let running: Value = serde_json::from_str(&text).unwrap_or_default();
+    pub(crate) fn new(dir: &Path, status: &Value) -> Done<Self> {
+        let config = Config::read(&Layout::new(dir).config())?;
         let port = |listener: &str, configured: u16| {
-            let address =
-                running[listener].as_str().and_then(|address| address.rsplit(':').next()?.parse().ok());
-            address.unwrap_or(configured)
+            let address = status["listeners"][listener].as_str();
+            address.and_then(|address| address.rsplit(':').next()?.parse().ok()).unwrap_or(configured)
         };
         Ok(Self {
             host: config.installation.public_host,
