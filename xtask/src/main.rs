@@ -3,6 +3,7 @@
 //! Invariant: `test` runs everything that the project promises, and ends with a table of seconds.
 //! Never: leaves a process behind, or installs anything outside the package managers' own places.
 
+mod attacks;
 mod judges;
 mod run;
 mod source;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::run::{Outcome, captured, command, root};
-use crate::source;
+use crate::{attacks, source};
 
 /// The layer of each crate; an edge may go down a layer, or be one of [`EDGES`].
 const LAYERS: &[(&str, &[&str])] = &[
@@ -96,6 +96,7 @@ pub(crate) fn tidy() -> Outcome {
     let mut breaches = graph.breaches();
     breaches.extend(source::breaches(&files));
     breaches.extend(undocumented(&graph));
+    breaches.extend(attacks::breaches(&files));
     for breach in &breaches {
         eprintln!("tidy: {breach}");
     }
