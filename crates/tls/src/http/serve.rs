@@ -175,7 +175,7 @@ impl Shared {
         self.observer.note(Event::ConnectionRefused {
             peer: peer.to_string(),
             subject: refused.subject,
-            serial: refused.serial.map(|serial| format!("0x{serial}")),
+            serial: refused.serial.map(|serial| serial.to_string()),
             issuer: refused.issuer,
             sni: refused.sni,
             reason: refused.reason.code().to_owned(),
