@@ -85,7 +85,7 @@ async fn counted(target: Target, span: Span, done: &AtomicU64) -> Result<f64, Fa
 }
 
 async fn connect(target: Target, cast: &Cast, span: Span) -> Result<f64, Failure> {
-    const AT_ONCE: usize = 4;
+    const AT_ONCE: usize = 16;
     let done = Arc::new(AtomicU64::new(0));
     let mut tasks = JoinSet::new();
     for lane in 0..AT_ONCE {

@@ -1,6 +1,6 @@
 //! Runs Debian's Mosquitto as the peer, with the same certificates and rules.
 //! In: the folder with the certificates. Out: a running process.
-//! Invariant: rules are checked for every message, and Nagle's algorithm is off, as in ours.
+//! Invariant: revocation is checked for every client and rules for every message, and Nagle's algorithm is off, as in ours.
 //! Never: writes a log; that would be counted as work.
 //! Spec: mosquitto.conf(5).
 
@@ -54,12 +54,14 @@ pub(crate) async fn start(dir: &Path) -> Result<Running, Failure> {
          max_queued_messages 10000\n\
          listener {port} 127.0.0.1\n\
          cafile {ca}\n\
+         crlfile {crl}\n\
          certfile {cert}\n\
          keyfile {key}\n\
          require_certificate true\n\
          use_identity_as_username true\n",
         acl = at("bench.acl"),
         ca = at("root.crt"),
+        crl = at("crl.pem"),
         cert = at("server.crt"),
         key = at("server.key"),
     );

@@ -11,7 +11,7 @@ use std::time::Duration;
 use signer::{FileKey, RawSigner, SystemEntropy};
 use store::{CaRow, NewDevice, NewIntent, Store};
 use types::{CertRef, DeviceId, Entropy, Now, Principal, PrincipalKind, ProjectId, Serial};
-use x509::{CaPurpose, Certificate, Draft, KeyKind, Profile, SubjectTemplate};
+use x509::{CaPurpose, Certificate, CrlHead, Draft, KeyKind, Profile, SubjectTemplate};
 
 use crate::Failure;
 use crate::client::Identity;
@@ -55,6 +55,7 @@ pub(crate) async fn make(dir: &Path, devices: usize, now: Now) -> Result<Cast, F
         certificates.iter().map(|certificate| certificate.to_pem()).collect()
     };
     fs_err::write(dir.join("root.crt"), pem(&[&root.certificate]))?;
+    fs_err::write(dir.join("crl.pem"), crl(&clients, now)? + &crl(&services, now)?)?;
     fs_err::write(dir.join("server.crt"), pem(&[&server.certificate, &servers.certificate]))?;
     fs_err::write(dir.join("server.key"), server.key.to_pem().expose())?;
     fs_err::write(dir.join("bench.acl"), RULES)?;
@@ -129,6 +130,21 @@ async fn enter(
     let key = made.key.pkcs8_der().expose().to_vec();
     let chain = vec![certificate.der().to_vec(), issuer.certificate.der().to_vec()];
     Identity::new(who.name.as_str(), root, chain, key)
+}
+
+/// An empty revocation list: without one Mosquitto could refuse no revoked client.
+fn crl(issuer: &Ca, now: Now) -> Result<String, Failure> {
+    let signature = issuer.key.algorithm();
+    let head = CrlHead {
+        issuer: &issuer.certificate,
+        number: 1,
+        this_update: now.wall.minus(DAY),
+        next_update: now.wall.plus(DAY),
+        signature,
+    };
+    let tbs = x509::build_crl_tbs(&head, std::iter::empty());
+    let list = x509::assemble(&tbs, signature, &issuer.key.sign(&tbs)?);
+    Ok(x509::pem::encode("X509 CRL", &list))
 }
 
 fn ca(parent: Option<&Ca>, name: &str, profile: Profile, now: Now) -> Result<Ca, Failure> {

@@ -32,6 +32,8 @@ pub(crate) struct Connection {
     /// The beginning of a packet whose end has not come.
     rest: BytesMut,
     phase: Phase,
+    /// What it read has been stepped, and its own output is written in its next turn.
+    answers_next: bool,
     _pass: Pass,
 }
 
@@ -64,7 +66,16 @@ impl Connection {
         tls: Box<ServerConnection>,
         pass: Pass,
     ) -> Self {
-        Self { shard, conn, tcp, tls, rest: BytesMut::new(), phase: Phase::Fresh, _pass: pass }
+        Self {
+            shard,
+            conn,
+            tcp,
+            tls,
+            rest: BytesMut::new(),
+            phase: Phase::Fresh,
+            answers_next: false,
+            _pass: pass,
+        }
     }
 
     /// One turn: 1. fate, 2. read and step, 3. write, 4. goodbye.
@@ -83,11 +94,19 @@ impl Connection {
             return self.linger(cx);
         }
         // 2. All that the socket has, in one step.
+        let had_output = self.has_output();
         let mut heard = Heard::All;
         if fate == Some(Fate::Open) && self.may_be_read() {
             heard = self.hear(cx);
         }
-        // 3. All that is queued, in one write.
+        // 3. All that is queued, in one write: an answer waits until everybody who has sent
+        //    something has been read, since each write wakes a client that may send more.
+        if heard == Heard::All && !had_output && !self.answers_next && self.has_output() {
+            self.answers_next = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.answers_next = false;
         let written = self.say(cx);
         // 4. The end, if this is one.
         if let Heard::End(reason) = heard {
@@ -97,15 +116,14 @@ impl Connection {
             cx.waker().wake_by_ref();
         }
         match written {
+            // A peer that has closed has no use for a goodbye.
+            _ if heard == Heard::End(Reason::ConnectionLost) => return Poll::Ready(()),
             Err(_) => {
                 self.shard.lost(self.conn, Reason::ConnectionLost);
                 return Poll::Ready(());
             }
-            Ok(false) => {
-                if matches!(heard, Heard::End(_)) {
-                    return Poll::Ready(());
-                }
-            }
+            Ok(false) if matches!(heard, Heard::End(_)) => return Poll::Ready(()),
+            Ok(false) => {}
             Ok(true) => match self.shard.fate(self.conn) {
                 Fate::Open => {}
                 Fate::Close(_) => return self.goodbye(cx),
@@ -119,6 +137,10 @@ impl Connection {
             self.shard.state.borrow_mut().io.asleep(self.conn);
         }
         Poll::Pending
+    }
+
+    fn has_output(&self) -> bool {
+        self.shard.state.borrow().io.queued_for(self.conn) > 0
     }
 
     /// A client that does not take its answers is not read, nor one whose messages would pile up

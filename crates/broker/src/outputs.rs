@@ -290,3 +290,129 @@ impl Sink for Outputs {
         self.notes.push(event);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use testkit::pki::Pki;
+    use types::PrincipalKind;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn outputs(max: usize) -> (Outputs, ConnId, Arc<Count>) {
+        let pki = Pki::fixed();
+        let mut io = Outputs::new(2, max);
+        let who = Who {
+            peer: Arc::new(pki.peer(PrincipalKind::Device, "pump-7", pki.now())),
+            address: "192.0.2.1:5".parse().unwrap(),
+            number: 1,
+            tls: "TLSv1.3",
+            suite: "",
+            since: pki.now().wall,
+            client_id: None,
+        };
+        let conn = io.add(who, pki.now().wall).unwrap();
+        let count = Arc::new(Count::default());
+        io.awake(conn, &Waker::from(Arc::clone(&count)));
+        io.asleep(conn);
+        (io, conn, count)
+    }
+
+    fn wakes(count: &Count) -> usize {
+        count.0.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn many_frames_wake_a_sleeping_connection_once_and_leave_as_one_piece() {
+        let (mut io, conn, count) = outputs(100);
+        assert_eq!((io.send(conn, b"ab"), io.send(conn, b"cd"), wakes(&count)), (2, 4, 1));
+        assert_eq!(io.drain_to(conn, |bytes| if bytes == b"abcd" { 4 } else { 0 }), 4);
+        // Sealed bytes count until the socket has them.
+        assert_eq!((io.queued_for(conn), io.queued), (4, 4));
+        assert!(io.flushed(conn));
+        assert!(!io.flushed(conn));
+        assert_eq!((io.queued_for(conn), io.queued), (0, 0));
+        io.asleep(conn);
+        io.send(conn, b"e");
+        assert_eq!(wakes(&count), 2);
+    }
+
+    #[test]
+    fn a_socket_that_takes_little_leaves_the_rest_in_order() {
+        let (mut io, conn, _) = outputs(100);
+        io.send(conn, b"abcdef");
+        assert_eq!(io.drain_to(conn, |_| 4), 4);
+        io.flushed(conn);
+        // More than half has gone out, so the buffer is moved together before it grows.
+        assert_eq!(io.send(conn, b"gh"), 4);
+        let mut rest = Vec::new();
+        io.drain_to(conn, |bytes| {
+            rest.extend_from_slice(bytes);
+            bytes.len()
+        });
+        assert_eq!(rest, b"efgh");
+        assert_eq!(io.drain_to(conn, |_| 1), 0);
+    }
+
+    #[test]
+    fn a_killed_connection_loses_what_is_queued_and_gets_nothing_more() {
+        let (mut io, conn, count) = outputs(100);
+        io.send(conn, b"secret");
+        io.asleep(conn);
+        assert!(io.kill(conn, Reason::Revoked));
+        assert!(!io.kill(conn, Reason::Limit));
+        assert_eq!((io.queued, io.dying, wakes(&count)), (0, 1, 2));
+        assert_eq!(io.send(conn, b"more"), 0);
+        io.close(conn, Reason::KeepAlive);
+        assert_eq!(io.slot(conn).unwrap().fate, Fate::Kill(Reason::Revoked));
+        assert!(io.remove(conn).is_some());
+        assert!(io.remove(conn).is_none());
+        assert_eq!((io.dying, io.is_empty()), (0, true));
+        assert_eq!(io.send(conn, b"nobody"), 0);
+    }
+
+    #[test]
+    fn whoever_has_more_queued_than_allowed_is_ended_just_past_the_border() {
+        let (mut io, conn, _) = outputs(4);
+        io.send(conn, b"abcd");
+        assert_eq!(io.slot(conn).unwrap().fate, Fate::Open);
+        io.send(conn, b"e");
+        assert_eq!(io.slot(conn).unwrap().fate, Fate::Kill(Reason::SlowConsumer));
+        assert_eq!(io.queued, 0);
+    }
+
+    #[test]
+    fn a_closing_connection_still_sends_what_was_queued_before() {
+        let (mut io, conn, _) = outputs(100);
+        io.send(conn, b"last");
+        io.close(conn, Reason::TakenOver);
+        io.close(conn, Reason::KeepAlive);
+        assert_eq!(io.send(conn, b"late"), 4);
+        assert_eq!(io.slot(conn).unwrap().fate, Fate::Close(Reason::TakenOver));
+        assert_eq!(io.closing, [conn]);
+        assert_eq!(io.drain_to(conn, <[u8]>::len), 4);
+    }
+
+    #[test]
+    fn commands_and_records_are_kept_for_the_shard() {
+        let (mut io, _, _) = outputs(100);
+        io.forward(1, Command::Applied { seq: 3 });
+        io.forward(7, Command::Applied { seq: 4 });
+        assert_eq!((io.outboxes[0].len(), io.outboxes[1].len(), io.has_mail), (0, 1, true));
+        let session = Arc::new(mqtt::Message::new(types::Topic::parse("t").unwrap(), b""));
+        let record = Record::Retained { message: session, qos: types::QoS::AtMostOnce, clock: 1 };
+        assert_eq!((io.persist(record.clone()), io.persist(record)), (1, 2));
+        assert_eq!((io.take_persisted(), io.take_persisted()), (Some(2), None));
+    }
+}
