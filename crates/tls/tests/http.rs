@@ -41,7 +41,14 @@ async fn who(
     }))
 }
 
-fn router(hold: Arc<Notify>) -> Router {
+/// A handler that says when a request is inside, and answers when it is let go.
+#[derive(Clone, Default)]
+struct Hold {
+    entered: Arc<Notify>,
+    let_go: Arc<Notify>,
+}
+
+fn router(hold: Hold) -> Router {
     Router::new()
         .route("/who", get(who))
         .route("/len", post(|body: Bytes| async move { body.len().to_string() }))
@@ -53,7 +60,8 @@ fn router(hold: Arc<Notify>) -> Router {
         .route(
             "/hold",
             get(move || async move {
-                hold.notified().await;
+                hold.entered.notify_one();
+                hold.let_go.notified().await;
                 "held"
             }),
         )
@@ -63,7 +71,7 @@ struct Server {
     port: u16,
     side: Option<Side>,
     recorder: Arc<Recorder>,
-    hold: Arc<Notify>,
+    hold: Hold,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -78,7 +86,7 @@ async fn start(pki: &Pki, over_tls: bool, limits: HttpLimits) -> Server {
     let (listener, address) = listen().await;
     let (stop, stopped) = watch::channel(false);
     let recorder = Arc::new(Recorder::new());
-    let hold = Arc::new(Notify::new());
+    let hold = Hold::default();
     let task =
         tokio::spawn(serve(listener, acceptor, router(hold.clone()), limits, recorder.clone(), stopped));
     Server { port: address.port(), side, recorder, hold, stop, task }
@@ -300,13 +308,13 @@ async fn a_stop_lets_open_requests_end() {
     let server = start(&pki, true, HttpLimits::default()).await;
     let client = Client::new(connector(&pki, None), "localhost", server.port);
     let held = tokio::spawn(async move { client.get("/hold").await });
-    // The request is inside once the handler takes the permit that is waiting for it.
+    within(server.hold.entered.notified()).await;
     let client = Client::new(connector(&pki, None), "localhost", server.port);
     assert_eq!(within(client.get("/problem")).await.expect("answered").status, 409);
-    server.hold.notify_one();
-    let answer = within(held).await.expect("joined").expect("answered");
-    assert_eq!(answer.text(), "held");
     server.stop.send_replace(true);
+    server.hold.let_go.notify_one();
+    let answer = within(held).await.expect("joined").expect("answered although the server stops");
+    assert_eq!(answer.text(), "held");
     within(server.task).await.expect("stopped");
     assert!(matches!(within(client.get("/who")).await, Err(TlsError::Unreachable { .. })));
 }
