@@ -23,5 +23,5 @@ fn survives(crl: &Crl) {
     );
     // A list whose entries got lost on the way would let revoked certificates in.
     assert_eq!((crl.entries().count(), crl.serials().len()), (crl.len(), crl.len()));
-    assert_eq!(crl.is_empty(), crl.len() == 0);
+    assert_eq!(crl.is_empty(), crl.entries().next().is_none());
 }
