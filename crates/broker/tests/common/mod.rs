@@ -1,5 +1,11 @@
 //! A broker over a real store and real TLS on port 0, and clients that write MQTT by hand.
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "this is test code: what cannot be made has to fail its test at once"
+)]
 
 mod wire;
 

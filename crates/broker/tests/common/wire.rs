@@ -30,12 +30,12 @@ impl TimeProvider for FixtureTime {
 impl Tls {
     /// Shows the leaf and its CA's certificate.
     pub(crate) fn of(pki: &Pki, leaf: &Leaf) -> Self {
-        Self::showing(pki, leaf.chain_der(), leaf, &rustls::ALL_VERSIONS)
+        Self::showing(pki, leaf.chain_der(), leaf, rustls::ALL_VERSIONS)
     }
 
     /// Shows the leaf and nothing else.
     pub(crate) fn leaf_only(pki: &Pki, leaf: &Leaf) -> Self {
-        Self::showing(pki, vec![leaf.der().to_vec()], leaf, &rustls::ALL_VERSIONS)
+        Self::showing(pki, vec![leaf.der().to_vec()], leaf, rustls::ALL_VERSIONS)
     }
 
     /// Speaks one version only.
