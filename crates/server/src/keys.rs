@@ -10,9 +10,6 @@ use x509::Certificate;
 use crate::error::ServerError;
 use crate::layout::Layout;
 
-/// The labels of the sub-CAs, which are also the names of their key files.
-pub(crate) const SUB_CAS: [&str; 3] = ["devices", "services", "servers"];
-
 /// The one secret that is in clear on this machine: it unlocks the online keys.
 pub(crate) struct Unlock(Secret);
 
@@ -95,6 +92,16 @@ pub(crate) fn checkpoint(layout: &Layout, unlock: &Unlock) -> Result<CheckpointK
 
 pub(crate) fn bundle(layout: &Layout, unlock: &Unlock) -> Result<BundleKey, ServerError> {
     unlock.load(&layout.key("bundle")).map(BundleKey::new)
+}
+
+/// The listeners' certificate and key as they are on the disk, if they belong together.
+pub(crate) fn listeners_identity(layout: &Layout) -> Result<tls::Identity, ServerError> {
+    let chain = certificates(&layout.server_chain())?;
+    let key = Unlock::read(layout)?.load(&layout.key("server"))?;
+    tls::Identity::new(chain, &key.pkcs8_der()).map_err(|error| ServerError::Key {
+        what: layout.server_chain().display().to_string(),
+        error: error.to_string(),
+    })
 }
 
 /// Writes the listeners' private key in clear, for another broker that takes over (row C2); 0600.

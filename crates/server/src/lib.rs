@@ -4,10 +4,12 @@
 //! Never: needs the root key; decides who is trusted.
 //! Spec: DESIGN.md sections 3 and 4.
 
+mod addresses;
 mod api;
 mod clock;
 mod config;
 mod error;
+mod hierarchy;
 mod init;
 mod keys;
 mod layout;
@@ -24,6 +26,7 @@ mod server_certificate;
 mod span;
 mod start;
 
+pub use addresses::Addresses;
 pub use clock::{SystemClock, built_at};
 pub use config::{
     Certificates, Config, Installation, Limits, Listeners, LogLevel, Replay, ReplayMode, Tls, TlsVersion,
@@ -37,4 +40,4 @@ pub use logcheck::verify_log;
 pub use observer::Watcher;
 pub use rules::compile_rules;
 pub use span::Span;
-pub use start::{Addresses, Output, Running, check, start};
+pub use start::{Output, Running, check, start};

@@ -15,17 +15,17 @@ use tokio::task::JoinHandle;
 use types::{Clock, Entropy};
 use x509::SubjectTemplate;
 
+use crate::addresses::Addresses;
 use crate::clock::built_at;
 use crate::config::Config;
 use crate::error::ServerError;
-use crate::init::ceremony_urls;
-use crate::keys::{self, SUB_CAS, Unlock};
+use crate::hierarchy::{SUB_CAS, aia_url, crl_url, kinds};
+use crate::keys::{self, Unlock};
 use crate::layout::Layout;
 use crate::observer::Watcher;
 use crate::ports::{LivePort, MetricsPort};
 use crate::reload::Reloader;
 use crate::rules::compile_rules;
-use crate::start::Addresses;
 
 /// The parts, wired, with the tasks that carry out what is recorded.
 pub(crate) struct Parts {
@@ -172,7 +172,6 @@ fn issuers(
     for label in SUB_CAS {
         let (certificate, key) = keys::issuing(layout, unlock, label)?;
         let id = certificate.issuer_id_as_ca();
-        let (crl_url, aia_url) = ceremony_urls(base, id);
         let template = SubjectTemplate {
             organization: Some(config.installation.organization.clone()),
             ..SubjectTemplate::default()
@@ -180,10 +179,10 @@ fn issuers(
         let issuer = Issuer {
             label: label.to_owned(),
             certificate,
-            kinds: crate::init::kinds(label),
+            kinds: kinds(label),
             servers: label == "servers",
-            crl_url: Some(crl_url),
-            aia_url: Some(aia_url),
+            crl_url: Some(crl_url(base, id)),
+            aia_url: Some(aia_url(base, id)),
             template,
         };
         issuers.push((issuer, key));

@@ -11,10 +11,10 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::error::ServerError;
+use crate::keys;
 use crate::layout::Layout;
 use crate::observer::Watcher;
 use crate::rules::compile_rules;
-use crate::server_certificate;
 
 /// Puts rules, replay protection, certificates and the log level in force while running.
 pub(crate) struct Reloader {
@@ -83,7 +83,7 @@ impl Reloader {
         let files: Vec<_> = config.policy.files.iter().map(|file| self.layout.relative(file)).collect();
         let table = compile_rules(&files, self.policy.borrow().epoch() + 1)?;
         let replay = config.replay_table()?;
-        let identity = self.identity.get().map(|_| server_certificate::load(&self.layout)).transpose()?;
+        let identity = self.identity.get().map(|_| keys::listeners_identity(&self.layout)).transpose()?;
         Ok((config, table, replay, identity))
     }
 }

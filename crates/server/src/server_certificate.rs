@@ -11,7 +11,6 @@ use x509::{Certificate, KeyKind};
 
 use crate::error::ServerError;
 use crate::keys::{self, Unlock};
-use crate::layout::Layout;
 use crate::parts::Parts;
 
 /// How long an order may take.
@@ -21,13 +20,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(3600);
 
 fn failed(error: &dyn std::fmt::Display) -> ServerError {
     ServerError::Part { what: "server certificate", error: error.to_string() }
-}
-
-/// What is on the disk, if key and chain belong together.
-pub(crate) fn load(layout: &Layout) -> Result<Identity, ServerError> {
-    let chain = keys::certificates(&layout.server_chain())?;
-    let key = Unlock::read(layout)?.load(&layout.key("server"))?;
-    Identity::new(chain, &key.pkcs8_der()).map_err(|error| failed(&error))
 }
 
 /// Whether two thirds of a certificate's life are over.
@@ -48,7 +40,7 @@ fn bears(leaf: &Certificate, names: &[String]) -> bool {
 /// A certificate that is good for now: the one on the disk, or a new one with a new key.
 pub(crate) async fn ensure(parts: &Parts) -> Result<Identity, ServerError> {
     let now = parts.clock.now().wall;
-    if let Ok(identity) = load(&parts.layout)
+    if let Ok(identity) = keys::listeners_identity(&parts.layout)
         && !is_due(identity.leaf(), now)
         && bears(identity.leaf(), &parts.config.installation.server_names)
     {

@@ -12,10 +12,12 @@ use tokio::task::JoinSet;
 use tracing_subscriber::layer::SubscriberExt;
 use types::Clock;
 
+use crate::addresses::Addresses;
 use crate::api::socket_router;
 use crate::clock::SystemClock;
 use crate::config::{Config, Limits, TlsVersion};
 use crate::error::ServerError;
+use crate::hierarchy::SUB_CAS;
 use crate::keys::{self, Unlock};
 use crate::layout::Layout;
 use crate::lock::DataLock;
@@ -42,27 +44,6 @@ impl Output {
     }
 }
 
-/// Where the listeners really stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Addresses {
-    /// MQTT over mutual TLS.
-    pub mqtt: SocketAddr,
-    /// The devices' HTTPS.
-    pub devices: SocketAddr,
-    /// The operators' HTTPS.
-    pub admin: SocketAddr,
-    /// Plain HTTP for CRLs.
-    pub plain: SocketAddr,
-}
-
-impl Addresses {
-    /// Each listener's name in the configuration, with its address.
-    #[must_use]
-    pub fn named(&self) -> [(&'static str, SocketAddr); 4] {
-        [("mqtt", self.mqtt), ("devices", self.devices), ("admin", self.admin), ("plain", self.plain)]
-    }
-}
-
 /// A server that runs until it is told to stop.
 pub struct Running {
     addresses: Addresses,
@@ -84,7 +65,7 @@ pub fn check(layout: &Layout) -> Result<(), ServerError> {
     compile_rules(&files, 1)?;
     config.replay_table()?;
     let unlock = Unlock::read(layout)?;
-    for label in keys::SUB_CAS {
+    for label in SUB_CAS {
         keys::issuing(layout, &unlock, label)?;
     }
     keys::checkpoint(layout, &unlock)?;

@@ -4,13 +4,14 @@ use ca::ceremony::{Hierarchy, RootWanted, SubWanted, finish, plan_root, plan_sub
 use ca::{Issuer, finish_crl, prepare_crl};
 use signer::{FileKey, RawSigner, SystemEntropy};
 use store::{CaRow, CrlRow, Store};
-use types::{Clock, Entropy, IssuerId, PrincipalKind, Secret, Serial};
+use types::{Clock, Entropy, Secret, Serial};
 use x509::{CaPurpose, Certificate, KeyKind, SubjectTemplate};
 
 use super::InitPlan;
 use super::files::write_new;
 use crate::error::ServerError;
-use crate::keys::{SUB_CAS, Unlock};
+use crate::hierarchy::{SUB_CAS, aia_url, crl_url, kinds};
+use crate::keys::Unlock;
 use crate::layout::Layout;
 
 /// The root's list is signed where the root's key is, so it holds for a year.
@@ -22,24 +23,6 @@ pub(super) struct MadeHierarchy {
     subs: Vec<(&'static str, Certificate)>,
     root_crl: Vec<u8>,
     root_crl_dates: (types::Wall, types::Wall),
-}
-
-/// Where an issuer's revocation list and certificate are fetched; the same in every certificate.
-pub(crate) fn crl_url(base: &str, issuer: IssuerId) -> String {
-    format!("{base}/crl/{issuer}/0.crl")
-}
-
-pub(crate) fn aia_url(base: &str, issuer: IssuerId) -> String {
-    format!("{base}/ca/{issuer}.cer")
-}
-
-/// Who may come from a sub-CA.
-pub(crate) fn kinds(label: &str) -> Vec<PrincipalKind> {
-    match label {
-        "devices" => vec![PrincipalKind::Device],
-        "services" => vec![PrincipalKind::Service, PrincipalKind::Operator],
-        _ => Vec::new(),
-    }
 }
 
 fn failed(error: &dyn std::fmt::Display) -> ServerError {

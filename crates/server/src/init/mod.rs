@@ -2,12 +2,6 @@
 
 mod ceremony;
 
-/// The addresses of an issuer's revocation list and certificate.
-pub(crate) fn ceremony_urls(base: &str, issuer: types::IssuerId) -> (String, String) {
-    (ceremony::crl_url(base, issuer), ceremony::aia_url(base, issuer))
-}
-
-pub(crate) use ceremony::kinds;
 mod files;
 
 use std::path::{Path, PathBuf};
