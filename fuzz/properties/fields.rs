@@ -24,6 +24,7 @@ pub(crate) fn holds(data: &[u8]) {
         shard.send(DEVICE, &publish(data));
     }
     assert!(shard.seen.closed.is_empty(), "no payload ends a connection");
+    shard.lose_device();
     let delivered = shard.delivered();
     assert!(delivered.len() <= 1, "a replayed message was delivered");
     if let Some((_, payload)) = delivered.first() {

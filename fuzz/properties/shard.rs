@@ -65,7 +65,8 @@ impl Shard {
         }
         shard.send(SERVICE, CONNECT);
         shard.send(SERVICE, SUBSCRIBE_ALL);
-        shard.seen.out.clear();
+        let answers = shard.seen.out.remove(&SERVICE).unwrap();
+        assert_eq!(answers, b"\x20\x02\0\0\x90\x03\0\x01\0", "CONNACK and SUBACK, both granted");
         shard
     }
 

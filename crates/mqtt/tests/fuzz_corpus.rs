@@ -25,3 +25,13 @@ fn the_corpus_of_packets_holds() {
 fn the_corpus_of_fields_holds() {
     assert!(corpus::replay("fields", fields::holds) >= 5);
 }
+
+#[test]
+fn the_shard_of_the_properties_delivers_what_is_right() {
+    let mut shard = shard::Shard::new(Vec::new());
+    shard.send(shard::DEVICE, shard::CONNECT);
+    shard.send(shard::DEVICE, b"\x30\x11\0\x0fdevices/dev-1/t");
+    shard.send(shard::DEVICE, b"\x30\x12\0\x0fdevices/dev-1/tx");
+    let topic = "devices/dev-1/t".to_owned();
+    assert_eq!(shard.delivered(), [(topic.clone(), Vec::new()), (topic, b"x".to_vec())]);
+}
