@@ -205,6 +205,10 @@ impl TlsError {
     pub fn from_io(error: &io::Error) -> Self {
         match alert_in(error) {
             Some(alert) => Self::Alert { alert },
+            // rustls's own words for this end in the address of a manual.
+            None if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Self::Handshake { detail: "the connection was cut without a goodbye".to_owned() }
+            }
             None => Self::Handshake { detail: error.to_string() },
         }
     }

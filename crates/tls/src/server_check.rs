@@ -92,7 +92,9 @@ impl ServerCheck {
             ChainError::WrongUsage { .. } => Finding::new(ServerRefused::WrongUsage, detail),
             ChainError::IssuerInvalid { .. } => {
                 let above = self.cas_above(leaf, intermediates);
-                if above.iter().any(|ca| ca.has_eku() && !ca.allows_server_auth()) {
+                if let Some(ca) = above.iter().find(|ca| ca.has_eku() && !ca.allows_server_auth()) {
+                    let subject = ca.subject_text();
+                    let detail = format!("\"{}\" may not sign server certificates", types::Clipped(&subject));
                     return Finding::new(ServerRefused::NotAServersCa, detail);
                 }
                 if let Some(ca) = above.iter().find(|ca| now.secs() > ca.not_after().secs()) {

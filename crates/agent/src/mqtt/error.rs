@@ -126,6 +126,10 @@ impl ClientError {
     pub(crate) fn from_io(error: &io::Error) -> Self {
         match tls::alert_in(error) {
             Some(alert) => Self::Tls(TlsError::Alert { alert }),
+            // rustls's own words for this end in the address of a manual.
+            None if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                Self::Closed { detail: "cut without a goodbye".to_owned() }
+            }
             None => Self::Closed { detail: error.to_string() },
         }
     }
