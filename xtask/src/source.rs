@@ -58,6 +58,14 @@ pub(crate) fn breaches(files: &[Source]) -> Vec<String> {
                 found.push(format!("{shown}:{}: unfinished mark {mark}", at + 1));
             }
         }
+        // rustls would take an expired CRL and hash the whole list at every handshake; ours never sees one.
+        for forbidden in [concat!("with_", "crls("), concat!("Expiration", "Policy")] {
+            if text.contains(forbidden) {
+                found.push(format!(
+                    "{shown}: {forbidden} hands a CRL to rustls; revocation is checked in trust"
+                ));
+            }
+        }
         let first_code = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
         let root_file = path.ends_with("src/lib.rs") || path.ends_with("src/main.rs");
         if shipped(path) && root_file && !first_code.starts_with("//!") {
@@ -95,6 +103,7 @@ mod tests {
             (source("crates/a/src/b.rs", &long), "601 lines"),
             (source("crates/a/src/utils.rs", ""), "junk-drawer"),
             (source("crates/a/src/b.rs", concat!("// TO", "DO")), "unfinished"),
+            (source("crates/a/src/b.rs", concat!("b.with_", "crls(list)")), "hands a CRL to rustls"),
             (source("crates/a/src/lib.rs", "fn a() {}"), "no module documentation"),
             (source("crates/broker/src/b.rs", concat!("RecordedTicket::", "assertion(t)")), "may vouch"),
         ] {

@@ -84,6 +84,8 @@ struct Graph {
     resolved: BTreeMap<String, Vec<String>>,
     names: BTreeMap<String, (String, String, String)>,
     members: BTreeMap<String, String>,
+    /// Workspace crates that have cargo features of their own.
+    featured: Vec<String>,
 }
 
 /// Prints what is wrong, or one line of counts.
@@ -124,6 +126,7 @@ fn text(value: &Value) -> String {
 impl Graph {
     fn read(metadata: &Value) -> Self {
         let mut graph = Self {
+            featured: Vec::new(),
             direct: BTreeMap::new(),
             resolved: BTreeMap::new(),
             names: BTreeMap::new(),
@@ -136,6 +139,9 @@ impl Graph {
                 let normal = strings(&package["dependencies"]).filter(|dep| dep["kind"].is_null());
                 graph.direct.insert(name.clone(), normal.map(|dep| text(&dep["name"])).collect());
                 graph.members.insert(name.clone(), id.clone());
+                if package["features"].as_object().is_some_and(|features| !features.is_empty()) {
+                    graph.featured.push(name.clone());
+                }
             }
             graph.names.insert(id, (name, text(&package["version"]), text(&package["license"])));
         }
@@ -185,6 +191,11 @@ impl Graph {
             {
                 found.push(format!("{name} must not know serde: row and wire types live at the edge"));
             }
+        }
+        for name in &self.featured {
+            found.push(format!(
+                "{name} has cargo features; security is never one, and nothing else needs one"
+            ));
         }
         for (library, allowed) in WRAPPED {
             for (member, deps) in &self.direct {
@@ -328,6 +339,16 @@ mod tests {
             let found = graph(&edges).breaches();
             assert!(found.iter().any(|breach| breach.contains(word)), "{word}: {found:?}");
         }
+    }
+
+    #[test]
+    fn a_crate_with_cargo_features_is_found() {
+        let package = serde_json::json!({"id": "tls", "name": "tls", "version": "1", "license": "MIT",
+            "dependencies": [], "features": {"verify": []}});
+        let graph = Graph::read(&serde_json::json!({
+            "workspace_members": ["tls"], "packages": [package], "resolve": {"nodes": []},
+        }));
+        assert_eq!(graph.breaches().len(), 1, "{:?}", graph.breaches());
     }
 
     #[test]
