@@ -96,7 +96,8 @@ impl Connection {
         // 2. All that the socket has, in one step.
         let had_output = self.has_output();
         let mut heard = Heard::All;
-        if fate == Some(Fate::Open) && self.may_be_read() {
+        let held_back = had_output && self.owes_too_much();
+        if fate == Some(Fate::Open) && !held_back && !self.shard.is_way_blocked(self.conn) {
             heard = self.hear(cx);
         }
         // 3. All that is queued, in one write: an answer waits until everybody who has sent
@@ -112,7 +113,9 @@ impl Connection {
         if let Heard::End(reason) = heard {
             self.shard.lost(self.conn, reason);
         }
-        if heard == Heard::More {
+        // Whoever was held back and has taken all its answers is read in the next turn.
+        let goes_on = heard == Heard::More || held_back && matches!(written, Ok(true));
+        if goes_on {
             cx.waker().wake_by_ref();
         }
         match written {
@@ -133,7 +136,7 @@ impl Connection {
                 }
             },
         }
-        if heard != Heard::More {
+        if !goes_on {
             self.shard.state.borrow_mut().io.asleep(self.conn);
         }
         Poll::Pending
@@ -143,11 +146,9 @@ impl Connection {
         self.shard.state.borrow().io.queued_for(self.conn) > 0
     }
 
-    /// A client that does not take its answers is not read, nor one whose messages would pile up
-    /// before another shard: TCP then holds it back.
-    fn may_be_read(&self) -> bool {
-        let queued = self.shard.state.borrow().io.queued_for(self.conn);
-        queued <= ANSWERS_BYTES_MAX && !self.shard.is_way_blocked(self.conn)
+    /// A client that does not take its answers is not read until it has: TCP then holds it back.
+    fn owes_too_much(&self) -> bool {
+        self.shard.state.borrow().io.queued_for(self.conn) > ANSWERS_BYTES_MAX
     }
 
     fn hear(&mut self, cx: &mut Context<'_>) -> Heard {

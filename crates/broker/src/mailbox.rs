@@ -18,6 +18,7 @@ pub(crate) struct Mail<A, C> {
     pub(crate) has_room: bool,
     messages: usize,
     awake: bool,
+    closed: bool,
 }
 
 impl<A, C> Mail<A, C> {
@@ -30,6 +31,7 @@ impl<A, C> Mail<A, C> {
             has_room: false,
             messages: 0,
             awake: false,
+            closed: false,
         }
     }
 }
@@ -126,12 +128,23 @@ impl<A, C> Mailbox<A, C> {
 
     /// Takes everything.
     pub(crate) fn take(&self) -> Mail<A, C> {
-        std::mem::replace(&mut *self.lock(), Mail::empty())
+        let mut mail = self.lock();
+        let closed = mail.closed;
+        std::mem::replace(&mut *mail, Mail { closed, ..Mail::empty() })
+    }
+
+    /// Nobody will look any more: what lies here and what comes is dropped, connections with it.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        drop(self.take());
     }
 
     fn leave(&self, put: impl FnOnce(&mut Mail<A, C>)) {
         let asleep = {
             let mut mail = self.lock();
+            if mail.closed {
+                return;
+            }
             put(&mut mail);
             !std::mem::replace(&mut mail.awake, true)
         };
@@ -217,6 +230,19 @@ mod tests {
         mailbox.arrive(3);
         mailbox.filled().await;
         assert_eq!(mailbox.take().arrivals, [3]);
+    }
+
+    #[test]
+    fn a_closed_box_drops_what_comes() {
+        let mailbox: Mailbox<u8, u8> = Mailbox::new(100);
+        mailbox.arrive(1);
+        mailbox.close();
+        assert_eq!(mailbox.take().arrivals, []);
+        mailbox.arrive(2);
+        let mut batch = vec![Command::Applied { seq: 1 }];
+        assert_eq!(mailbox.deliver(1, &mut batch), Delivered { shed: 0, full: false });
+        let mail = mailbox.take();
+        assert_eq!((mail.arrivals.len(), mail.batches.len()), (0, 0));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit::{Event, Observer};
 use bytes::BytesMut;
 use guard::ReplayTable;
 use mqtt::{ConnId, Core, Input, ShardId};
@@ -110,6 +111,11 @@ pub(crate) fn run(parts: Parts, ready: oneshot::Sender<std::io::Result<()>>) {
             return;
         }
     };
+    let _end = End {
+        mailbox: Arc::clone(&parts.mailboxes),
+        id: parts.id,
+        observer: Arc::clone(&parts.teller.observer),
+    };
     let local = LocalSet::new();
     local.block_on(&runtime, async move {
         let (view, policy, replay) = (parts.view.clone(), parts.policy.clone(), parts.replay.clone());
@@ -119,6 +125,28 @@ pub(crate) fn run(parts: Parts, ready: oneshot::Sender<std::io::Result<()>>) {
         let _ = ready.send(Ok(()));
         shard.live(view, policy, replay, &board).await;
     });
+}
+
+/// Runs when the thread ends, by order or by a panic: nobody is left waiting in its mailbox, and a
+/// panic is told. Its sockets are closed by then, so nothing is delivered to anybody.
+struct End {
+    mailbox: Arc<[ShardMail]>,
+    id: ShardId,
+    observer: Arc<dyn Observer>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if let Some(mailbox) = self.mailbox.get(usize::from(self.id)) {
+            mailbox.close();
+        }
+        if std::thread::panicking() {
+            self.observer.note(Event::Alert {
+                code: "broker.shard_lost".to_owned(),
+                detail: format!("shard {} ended by a bug; its clients cannot connect", self.id),
+            });
+        }
+    }
 }
 
 impl Shard {
