@@ -237,7 +237,7 @@ mod tests {
         let mailbox: Mailbox<u8, u8> = Mailbox::new(100);
         mailbox.arrive(1);
         mailbox.close();
-        assert_eq!(mailbox.take().arrivals, []);
+        assert!(mailbox.take().arrivals.is_empty());
         mailbox.arrive(2);
         let mut batch = vec![Command::Applied { seq: 1 }];
         assert_eq!(mailbox.deliver(1, &mut batch), Delivered { shed: 0, full: false });
