@@ -268,4 +268,12 @@ mod tests {
         let crowded = name(&[(oid::UNIT, tlv::UTF8_STRING, &b"a"[..]); 17]);
         assert_eq!(text(&crowded), format!("{}, …", ["OU=a"; 16].join(", ")));
     }
+
+    #[test]
+    fn a_long_attribute_type_is_clipped_like_a_long_value() {
+        let arcs = [0x01; 4_000];
+        let der = name(&[(&arcs, tlv::UTF8_STRING, b"a")]);
+        // Two arcs stand in the first byte, a dot between all of them.
+        assert_eq!(text(&der), format!("0{}…=a", ".1".repeat(31) + "."));
+    }
 }

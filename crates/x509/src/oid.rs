@@ -27,7 +27,7 @@ pub(crate) const CA_ISSUERS: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 0x30, 2];
 pub(crate) const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
 pub(crate) const CLIENT_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 2];
 
-/// The dotted text of an identifier's content bytes.
+/// The dotted text of an identifier's content bytes, clipped.
 pub(crate) fn dotted(content: &[u8]) -> String {
     let mut arcs = Vec::new();
     let mut arc = 0_u64;
@@ -44,7 +44,8 @@ pub(crate) fn dotted(content: &[u8]) -> String {
             arc = 0;
         }
     }
-    arcs.join(".")
+    // A stranger may have chosen it as long as a certificate, and it goes into logs and answers.
+    types::Clipped(&arcs.join(".")).to_string()
 }
 
 #[cfg(test)]
