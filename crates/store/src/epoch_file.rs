@@ -22,14 +22,22 @@ impl EpochFile {
         match fs_err::read_to_string(&self.path) {
             Ok(text) => match parse(&text) {
                 Some(epoch) => Ok(Some(epoch)),
-                None => Err(StoreError::EpochFile {
-                    path: self.path.display().to_string(),
-                    detail: format!("\"{}\" is not two numbers", types::Clipped(text.trim_end())),
-                }),
+                None => {
+                    Err(self.wrong(format!("\"{}\" is not two numbers", types::Clipped(text.trim_end()))))
+                }
             },
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Why a database that has come so far is not believed without its file.
+    pub(crate) fn gone(&self, database: Epoch) -> StoreError {
+        self.wrong(format!("it is gone, and the database has reached epoch {database}"))
+    }
+
+    fn wrong(&self, detail: String) -> StoreError {
+        StoreError::EpochFile { path: self.path.display().to_string(), detail }
     }
 
     /// Replaces the file in one step and waits until the new one is on the disk.

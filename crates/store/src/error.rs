@@ -174,8 +174,8 @@ pub enum StoreError {
         /// The epoch in the file beside it.
         file: Epoch,
     },
-    /// The epoch file is there but says nothing readable.
-    #[error("epoch file {path}: {detail}; put it back from the backup, or run `bailiwick store recover`")]
+    /// The epoch file says nothing readable, or is gone where there must be one.
+    #[error("epoch file {path}: {detail}; run `bailiwick store recover`, which kills unused tokens")]
     EpochFile {
         /// The file.
         path: String,

@@ -50,7 +50,8 @@ impl Store {
     ///
     /// # Errors
     /// A newer schema, a foreign or damaged file, a folder that cannot be written, or
-    /// [`StoreError::Restored`] when the database is older than the epoch file.
+    /// [`StoreError::Restored`] when the database is older than the epoch file; a database that has
+    /// had an epoch is not opened without the file at all.
     pub fn open(dir: &Path, now: Now) -> Result<Self, StoreError> {
         sqlite::Sqlite::open(dir, now).map(|db| Self(Backend::Sqlite(Arc::new(db))))
     }

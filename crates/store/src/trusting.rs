@@ -16,7 +16,7 @@ impl Store {
     /// A failing database; whoever admits must deny then.
     pub async fn admission(&self, der_hash: DerHash) -> Result<Option<LedgerEntry>, StoreError> {
         match &self.0 {
-            Backend::Sqlite(db) => db.look_up(move |conn| certificates::admission(conn, der_hash)).await,
+            Backend::Sqlite(db) => db.look_up_near(move |conn| certificates::admission(conn, der_hash)).await,
         }
     }
 

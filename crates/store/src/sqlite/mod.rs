@@ -1,7 +1,7 @@
 //! The SQLite backend: one connection that writes in groups, a few that read, one thread for each.
 //! In: closures over a transaction or a connection, made here. Out: their results, after the commit.
 //! Invariant: nobody is answered before the commit is on the disk and the view is published.
-//! Never: runs SQL on a caller's thread after `open`.
+//! Never: runs SQL on a caller's thread after `open`, but for the ledger's one look-up.
 //! Spec: DESIGN.md section 3, row "store"; sqlite.org/wal.html.
 
 pub(crate) mod cas;
@@ -43,6 +43,8 @@ use writer::{Call, Job};
 
 /// Reading threads. Reads are short; more threads than this only wait for the processor.
 const READERS: usize = 3;
+/// Connections on which a caller looks up by itself; more callers than these go to the threads.
+const NEAR: usize = 2;
 /// Callers beyond this wait in line before they are queued.
 const QUEUE_MAX: usize = 1024;
 /// How long a connection waits for another process that holds the database.
@@ -58,6 +60,8 @@ pub(crate) struct Sqlite {
     reads: Option<mpsc::Sender<Read>>,
     writer: Option<JoinHandle<()>>,
     readers: Vec<JoinHandle<()>>,
+    /// Dropped before the writer, as the readers are.
+    near: Vec<Mutex<Connection>>,
     shared: Arc<Shared>,
 }
 
@@ -69,14 +73,20 @@ impl Sqlite {
         let file = epoch_file.read()?;
         match file {
             Some(file) if database < file => return Err(StoreError::Restored { database, file }),
-            // A crash between commit and file leaves the file behind; so does a new folder.
             Some(file) if database == file => {}
+            // Whoever puts only the database back, in a new folder, would go on without its revocations.
+            None if database != Epoch::default() => return Err(epoch_file.gone(database)),
+            // A crash between commit and file leaves the file behind; a new folder has none yet.
             _ => epoch_file.write(database)?,
         }
         let view = load::view(&conn)?;
         let shared = Arc::new(Shared::new(view, meta::time_floor(&conn)?, epoch_file));
         let readers = (0..READERS).map(|_| connect_reader(dir)).collect::<Result<Vec<_>, StoreError>>()?;
-        Self::start(conn, readers, shared)
+        let near =
+            (0..NEAR).map(|_| connect_reader(dir).map(Mutex::new)).collect::<Result<_, StoreError>>()?;
+        let mut sqlite = Self::start(conn, readers, shared)?;
+        sqlite.near = near;
+        Ok(sqlite)
     }
 
     fn start(conn: Connection, readers: Vec<Connection>, shared: Arc<Shared>) -> Result<Self, StoreError> {
@@ -90,7 +100,14 @@ impl Sqlite {
             let queue = Arc::clone(&read_queue);
             threads.push(spawn("store-read", move || run_reader(&conn, &queue))?);
         }
-        Ok(Self { writes: Some(writes), reads: Some(reads), writer: Some(writer), readers: threads, shared })
+        Ok(Self {
+            writes: Some(writes),
+            reads: Some(reads),
+            writer: Some(writer),
+            readers: threads,
+            near: Vec::new(),
+            shared,
+        })
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -118,6 +135,21 @@ impl Sqlite {
         self.look_up(|conn| snapshot(conn, work)).await
     }
 
+    /// Runs a `work` of one statement that reads one row: on the caller's thread if a connection is
+    /// free, which costs a tenth of two thread switches, else on a reading thread.
+    pub(crate) async fn look_up_near<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        for conn in &self.near {
+            if let Ok(conn) = conn.try_lock() {
+                return work(&conn);
+            }
+        }
+        self.look_up(work).await
+    }
+
     /// Runs a `work` of one statement on a reading thread; it needs no transaction around it.
     pub(crate) async fn look_up<T, F>(&self, work: F) -> Result<T, StoreError>
     where
@@ -140,6 +172,7 @@ impl Drop for Sqlite {
         // The readers close first: the last to close empties the write-ahead log into the database,
         // and only the writer can.
         self.reads = None;
+        self.near.clear();
         for thread in self.readers.drain(..) {
             // A thread that panicked has told its callers by dropping their channels.
             let _ = thread.join();

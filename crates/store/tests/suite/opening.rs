@@ -74,6 +74,7 @@ async fn the_database_of_schema_1_opens_with_all_that_it_held() {
     let conn = Connection::open(place.path().join(DATABASE_FILE)).unwrap();
     conn.execute_batch(include_str!("fixtures/schema_1.sql")).unwrap();
     drop(conn);
+    fs_err::write(place.path().join(EPOCH_FILE), "0 6\n").unwrap();
     let store = place.open();
     let view = store.view();
     assert_eq!(view.epoch(), Epoch { incarnation: 0, counter: 6 });
@@ -149,7 +150,7 @@ async fn a_lost_database_is_noticed_by_the_epoch_that_is_left() {
 }
 
 #[tokio::test]
-async fn an_epoch_file_that_lags_or_is_gone_is_brought_up_to_the_database() {
+async fn an_epoch_file_that_lags_is_brought_up_to_the_database_and_a_wrong_one_is_refused() {
     let place = Place::fresh();
     let store = place.open();
     for n in 0..3 {
@@ -161,14 +162,37 @@ async fn an_epoch_file_that_lags_or_is_gone_is_brought_up_to_the_database() {
     fs_err::write(&path, "0 2\n").unwrap();
     drop(place.open());
     assert_eq!(fs_err::read_to_string(&path).unwrap(), "0 3\n");
-    fs_err::remove_file(&path).unwrap();
-    drop(place.open());
-    assert_eq!(fs_err::read_to_string(&path).unwrap(), "0 3\n");
     fs_err::write(&path, "three\n").unwrap();
     let error = refused(&place);
     assert!(matches!(error, StoreError::EpochFile { .. }), "{error}");
     let recovered = Store::recover(place.path(), "ada", now(2)).unwrap();
     assert_eq!(recovered.epoch, Epoch { incarnation: 1, counter: 4 });
+    assert_eq!(place.open().view().epoch(), recovered.epoch);
+}
+
+#[tokio::test]
+async fn a_database_without_its_epoch_file_is_taken_for_a_restored_one() {
+    let place = Place::fresh();
+    // A crash between the first migration and the file leaves a database that has seen nothing.
+    drop(place.open());
+    let path = place.path().join(EPOCH_FILE);
+    fs_err::remove_file(&path).unwrap();
+    let store = place.open();
+    store.deny(&id("x"), "ada", now(1)).await.unwrap();
+    drop(store);
+    // Put back into an empty folder, a backup comes without the file that would give it away.
+    fs_err::remove_file(&path).unwrap();
+    assert_eq!(
+        refused(&place).to_string(),
+        format!(
+            "epoch file {}: it is gone, and the database has reached epoch 1; \
+             run `bailiwick store recover`, which kills unused tokens",
+            path.display()
+        )
+    );
+    assert!(!path.exists());
+    let recovered = Store::recover(place.path(), "ada", now(2)).unwrap();
+    assert_eq!(recovered.epoch, Epoch { incarnation: 1, counter: 2 });
     assert_eq!(place.open().view().epoch(), recovered.epoch);
 }
 
@@ -235,7 +259,7 @@ async fn a_write_ahead_log_cut_at_any_byte_shows_whole_transactions_only() {
         fs_err::write(cut.path().join(format!("{DATABASE_FILE}-wal")), &log[..kept]).unwrap();
         fs_err::remove_file(cut.path().join(format!("{DATABASE_FILE}-shm"))).unwrap();
         // The epoch file would notice the loss; here it is the database's own order that is looked at.
-        fs_err::remove_file(cut.path().join(EPOCH_FILE)).unwrap();
+        fs_err::write(cut.path().join(EPOCH_FILE), "0 0\n").unwrap();
         let store = cut.open();
         seen.insert(whole(&store).await);
     }
