@@ -52,7 +52,7 @@ fn run(cli: Cli) -> Done<ExitCode> {
             Noun::Demo(demo) => return demo::demo(&dir, &demo).await,
             Noun::Policy(args::Policy::Check { files }) => verbs::policy::check(&dir, files, printer)?,
             Noun::Ca(args::Ca::Export { out }) => verbs::ca::export(&dir, &out, printer).await?,
-            Noun::Ca(args::Ca::Root(args::CaRoot::Detach { to })) => verbs::ca::detach(&dir, &to)?,
+            Noun::Ca(args::Ca::Root(args::CaRoot::Detach { to })) => verbs::ca::detach(&dir, &to, printer)?,
             Noun::Store(args::Store::Recover { yes }) => verbs::store::recover(&dir, yes, printer).await?,
             Noun::Store(args::Store::AcceptClock { yes }) => {
                 verbs::store::accept_clock(&dir, yes, printer).await?

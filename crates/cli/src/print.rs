@@ -1,5 +1,7 @@
 //! Prints data on stdout: JSON where asked for, else tables and lines for people.
 
+use std::io::Write;
+
 use serde_json::Value;
 
 /// How data is printed.
@@ -11,15 +13,17 @@ pub(crate) struct Printer {
 impl Printer {
     /// The value as JSON, or what `lines` makes of it.
     pub(crate) fn show(self, value: &Value, lines: impl FnOnce(&Value) -> String) {
-        if self.json {
-            println!("{value}");
-        } else {
-            let text = lines(value);
-            if !text.is_empty() {
-                println!("{}", text.trim_end());
-            }
+        let text = if self.json { value.to_string() } else { lines(value) };
+        if !text.is_empty() {
+            print(text.trim_end());
         }
     }
+}
+
+/// Lines on stdout. A reader that has seen enough (`| head`) is no failure of ours.
+pub(crate) fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
 /// A cell of a table as a person reads it.

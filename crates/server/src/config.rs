@@ -489,7 +489,7 @@ mod tests {
         let config = Config::parse(SMALL, "f").unwrap();
         assert_eq!(config.listeners, Listeners::default());
         assert_eq!(config.certificates.device_lifetime, Span::days(365));
-        assert_eq!(config.replay_table().unwrap().is_empty(), true);
+        assert!(config.replay_table().unwrap().is_empty());
     }
 
     #[test]

@@ -40,4 +40,4 @@ pub use logcheck::verify_log;
 pub use observer::Watcher;
 pub use rules::compile_rules;
 pub use span::Span;
-pub use start::{Output, Running, check, start};
+pub use start::{Output, Running, Signals, check, start};

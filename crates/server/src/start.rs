@@ -8,6 +8,7 @@ use audit::{Event, Observer};
 use tls::http::HttpLimits;
 use tls::{Acceptor, ClientCertificates, LiveIdentity, MinVersion};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tracing_subscriber::layer::SubscriberExt;
 use types::Clock;
@@ -15,7 +16,7 @@ use types::Clock;
 use crate::addresses::Addresses;
 use crate::api::socket_router;
 use crate::clock::SystemClock;
-use crate::config::{Config, Limits, TlsVersion};
+use crate::config::{Config, TlsVersion};
 use crate::error::ServerError;
 use crate::hierarchy::SUB_CAS;
 use crate::keys::{self, Unlock};
@@ -24,6 +25,7 @@ use crate::lock::DataLock;
 use crate::log::LogSink;
 use crate::observer::Watcher;
 use crate::parts::Parts;
+use crate::ports::broker_settings;
 use crate::rules::compile_rules;
 use crate::server_certificate;
 
@@ -41,6 +43,29 @@ impl Output {
     #[must_use]
     pub fn to(writer: Box<dyn std::io::Write + Send>) -> Self {
         Self(writer)
+    }
+}
+
+/// The signals that a server obeys, heard from the moment that this is made: one that comes while
+/// the server still starts is obeyed when it has.
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Hears them from here on; they no longer end the process by themselves.
+    ///
+    /// # Errors
+    /// The system lets us hear none.
+    pub fn hear() -> Result<Self, ServerError> {
+        let hear = |kind| signal(kind).map_err(|error| ServerError::part("signals")(&error));
+        Ok(Self {
+            interrupt: hear(SignalKind::interrupt())?,
+            terminate: hear(SignalKind::terminate())?,
+            hangup: hear(SignalKind::hangup())?,
+        })
     }
 }
 
@@ -220,31 +245,6 @@ async fn serve_all(
     Ok(tasks)
 }
 
-fn broker_settings(limits: &Limits) -> broker::Settings {
-    let size = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
-    let defaults = broker::Settings::default();
-    broker::Settings {
-        shards: usize::from(limits.shards),
-        addresses: broker::AddressLimits {
-            connections_max: size(limits.connections_max),
-            per_address_max: size(limits.connections_per_address_max),
-            handshakes_max: size(limits.handshakes_max),
-            ..defaults.addresses
-        },
-        mqtt: mqtt::Limits {
-            packet_bytes_max: size(limits.packet_bytes_max),
-            queue_messages_max: size(limits.queued_messages_max),
-            queue_bytes_max: size(limits.queued_bytes_max),
-            subscriptions_max: size(limits.subscriptions_max),
-            connections_per_identity_max: size(limits.connections_per_identity_max),
-            device_messages_per_second: limits.messages_per_second,
-            device_messages_burst: limits.messages_per_second.saturating_mul(5),
-            ..defaults.mqtt
-        },
-        ..defaults
-    }
-}
-
 impl Running {
     /// Where the listeners stand.
     #[must_use]
@@ -260,18 +260,22 @@ impl Running {
 
     /// Serves until SIGINT or SIGTERM; SIGHUP reads the configuration again.
     pub async fn until_stopped(self) {
-        use tokio::signal::unix::{SignalKind, signal};
-        let signals =
-            (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()));
-        let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = signals else {
-            tracing::error!("signals can't be heard; stopping");
-            return self.stop("no signals").await;
-        };
+        match Signals::hear() {
+            Ok(signals) => self.until(signals).await,
+            Err(error) => {
+                tracing::error!(%error, "signals can't be heard; stopping");
+                self.stop("no signals").await;
+            }
+        }
+    }
+
+    /// As [`Running::until_stopped`], by signals that were heard already while the server started.
+    pub async fn until(self, mut signals: Signals) {
         loop {
             tokio::select! {
-                _ = interrupt.recv() => return self.stop("interrupt").await,
-                _ = terminate.recv() => return self.stop("terminate").await,
-                _ = hangup.recv() => {
+                _ = signals.interrupt.recv() => return self.stop("interrupt").await,
+                _ = signals.terminate.recv() => return self.stop("terminate").await,
+                _ = signals.hangup.recv() => {
                     if let Err(error) = self.parts.reloader.reload_now("SIGHUP") {
                         tracing::error!(%error, "reload refused; nothing changed");
                     }

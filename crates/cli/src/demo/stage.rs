@@ -143,10 +143,10 @@ impl Stage {
     /// Registers a service and writes its files.
     pub(crate) async fn service(&self, name: &str) -> Done<PathBuf> {
         let out = self.dir.join("services");
-        let handover = Handover::begin(&out, name)?;
+        let handover = Handover::begin(&out, name, &self.root.to_pem())?;
         let body = json!({"name": name, "csr": handover.csr_pem()?});
         let answer = self.must("/api/v1/services", &body).await?;
-        handover.finish(&answer, &self.root.to_pem())?;
+        handover.finish(&answer)?;
         Ok(out)
     }
 

@@ -94,7 +94,7 @@ async fn export_devices(talk: &Talk, out: &Path) -> Done<usize> {
 }
 
 /// Copies the root's key to a medium, reads it back, and only then removes it here.
-pub(crate) fn detach(dir: &Path, to: &Path) -> Done {
+pub(crate) fn detach(dir: &Path, to: &Path, printer: Printer) -> Done {
     let layout = Layout::new(dir);
     let from = layout.root_key();
     if !from.exists() {
@@ -119,6 +119,8 @@ pub(crate) fn detach(dir: &Path, to: &Path) -> Done {
     }
     fs_err::copy(layout.ca("root"), to.join("ca.crt"))?;
     fs_err::remove_file(&from)?;
-    println!("moved the root key to {}; serve runs without it", target.display());
+    printer.show(&json!({"root_key": target}), |_| {
+        format!("moved the root key to {}; serve runs without it", target.display())
+    });
     Ok(())
 }

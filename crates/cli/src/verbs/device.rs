@@ -7,7 +7,7 @@ use server::Layout;
 
 use crate::args::Device;
 use crate::fail::{Done, Fail};
-use crate::print::{Printer, table};
+use crate::print::{Printer, print, table};
 use crate::talk::{Talk, segment};
 use crate::verbs::handover::Handover;
 use crate::verbs::settings;
@@ -35,7 +35,8 @@ pub(crate) async fn device(verb: Device, dir: &Path, talk: &Talk, printer: Print
                 Some(client) => {
                     let status = talk.ask("/api/v1/status").await?;
                     let id = device["id"].as_str().unwrap_or(&id);
-                    print!("{}", settings::render(client, id, &files, &settings::Reach::new(dir, &status)?));
+                    let reach = settings::Reach::new(dir, &status)?;
+                    print(settings::render(client, id, &files, &reach).trim_end());
                 }
                 None => printer.show(&device, shown),
             }
@@ -43,7 +44,7 @@ pub(crate) async fn device(verb: Device, dir: &Path, talk: &Talk, printer: Print
         }
         Device::Revoke { id, reason } => {
             let path = format!("/api/v1/devices/{}/revoke", segment(&id)?);
-            act(talk, &path, &json!({"reason": reason}), printer).await
+            act(talk, &path, &json!({"reason": reason.as_deref().map(rfc_5280)}), printer).await
         }
         Device::Suspend { id } => {
             act(talk, &format!("/api/v1/devices/{}/suspend", segment(&id)?), &json!({}), printer).await
@@ -52,6 +53,18 @@ pub(crate) async fn device(verb: Device, dir: &Path, talk: &Talk, printer: Print
             act(talk, &format!("/api/v1/devices/{}/restore", segment(&id)?), &json!({}), printer).await
         }
     }
+}
+
+/// `key-compromise` as RFC 5280 spells it, `keyCompromise`; what is spelled so already stays.
+fn rfc_5280(reason: &str) -> String {
+    let mut words = reason.split('-');
+    let mut spelled = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        let mut letters = word.chars();
+        spelled.extend(letters.next().map(|first| first.to_ascii_uppercase()));
+        spelled.push_str(letters.as_str());
+    }
+    spelled
 }
 
 async fn act(talk: &Talk, path: &str, body: &Value, printer: Printer) -> Done {
@@ -70,14 +83,14 @@ async fn add(id: &str, body: &Value, out: Option<&Path>, dir: &Path, talk: &Talk
     };
     let (name, _) = types::DeviceId::parse_written(id).map_err(Fail::usage)?;
     let root = fs_err::read_to_string(Layout::new(dir).ca("root"))?;
-    let handover = Handover::begin(out, name.as_str())?;
+    let handover = Handover::begin(out, name.as_str(), &root)?;
     let device = talk.post("/api/v1/devices", body).await?;
     let token = talk.post("/generate-token", &json!({"device_id": name.as_str(), "ttl": "10m"})).await?;
     let request = json!({"token": token["token"], "csr": handover.csr_pem()?});
     let answer = talk.post("/provision", &request).await.map_err(|fail| {
         fail.hint(format!("the device is registered; try again with: bailiwick token create {name}"))
     })?;
-    let files = handover.finish(&answer, &root)?;
+    let files = handover.finish(&answer)?;
     let value = json!({"device": device, "files": files});
     printer.show(&value, |_| {
         let paths: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();

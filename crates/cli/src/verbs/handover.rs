@@ -14,23 +14,27 @@ pub(crate) struct Handover {
     key: FileKey,
     name: String,
     out: PathBuf,
+    root_pem: String,
+    made_folder: bool,
     finished: bool,
 }
 
 impl Handover {
-    /// Makes the key and writes `NAME.key`; never over a file that is there.
-    pub(crate) fn begin(out: &Path, name: &str) -> Done<Self> {
+    /// Makes the key and writes `NAME.key`; never over a file that is there. `root_pem` is what
+    /// `ca.crt` will hold.
+    pub(crate) fn begin(out: &Path, name: &str, root_pem: &str) -> Done<Self> {
+        let made_folder = !out.exists();
         fs_err::create_dir_all(out)?;
-        let certificate = out.join(format!("{name}.crt"));
-        if certificate.exists() {
-            return Err(Fail::failed(format!(
-                "{} is there already; nothing was changed",
-                certificate.display()
-            )));
+        let (certificate, ca) = (out.join(format!("{name}.crt")), out.join("ca.crt"));
+        // The root of another installation stays; ours is shared by all whose files are here.
+        let foreign = ca.exists() && fs_err::read(&ca)? != root_pem.as_bytes();
+        if let Some(taken) = certificate.exists().then_some(&certificate).or(foreign.then_some(&ca)) {
+            return Err(Fail::failed(format!("{} is there already; nothing was changed", taken.display())));
         }
         let key = FileKey::generate(KeyKind::P256).map_err(Fail::failed)?;
         key.save_new(&out.join(format!("{name}.key")), None, &mut SystemEntropy).map_err(Fail::failed)?;
-        Ok(Self { key, name: name.to_owned(), out: out.to_owned(), finished: false })
+        let root_pem = root_pem.to_owned();
+        Ok(Self { key, name: name.to_owned(), out: out.to_owned(), root_pem, made_folder, finished: false })
     }
 
     /// The certificate request of the key, as PEM.
@@ -40,14 +44,14 @@ impl Handover {
     }
 
     /// Writes `NAME.crt` (the leaf, then its chain) and `ca.crt` (the root).
-    pub(crate) fn finish(mut self, answer: &Value, root_pem: &str) -> Done<Vec<PathBuf>> {
+    pub(crate) fn finish(mut self, answer: &Value) -> Done<Vec<PathBuf>> {
         let leaf = pem_text(&answer["certificate"]);
         if leaf.is_empty() {
             return Err(Fail::failed("the answer holds no certificate"));
         }
         let (certificate, ca) = (self.out.join(format!("{}.crt", self.name)), self.out.join("ca.crt"));
         fs_err::write(&certificate, leaf + &without_roots(&pem_text(&answer["ca_chain"]))?)?;
-        fs_err::write(&ca, root_pem)?;
+        fs_err::write(&ca, &self.root_pem)?;
         self.finished = true;
         Ok(vec![self.out.join(format!("{}.key", self.name)), certificate, ca])
     }
@@ -58,6 +62,10 @@ impl Drop for Handover {
         if !self.finished {
             // The key was never certified: it is worth nothing, and the next attempt needs the name.
             let _ = fs_err::remove_file(self.out.join(format!("{}.key", self.name)));
+            if self.made_folder {
+                // Only an empty folder goes.
+                let _ = fs_err::remove_dir(&self.out);
+            }
         }
     }
 }

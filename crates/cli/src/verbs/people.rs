@@ -34,9 +34,9 @@ pub(crate) async fn operator(verb: Operator, dir: &Path, talk: &Talk, printer: P
 async fn add(path: &str, name: &str, out: &Path, dir: &Path, talk: &Talk, printer: Printer) -> Done {
     let parsed = types::DeviceId::parse(name).map_err(Fail::usage)?;
     let root = fs_err::read_to_string(Layout::new(dir).ca("root"))?;
-    let handover = Handover::begin(out, parsed.as_str())?;
+    let handover = Handover::begin(out, parsed.as_str(), &root)?;
     let answer = talk.post(path, &json!({"name": name, "csr": handover.csr_pem()?})).await?;
-    let files = handover.finish(&answer, &root)?;
+    let files = handover.finish(&answer)?;
     printer.show(&json!({"name": name, "files": files}), |_| {
         let paths: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
         format!("added {name}\nwrote {}", paths.join(", "))

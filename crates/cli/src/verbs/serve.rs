@@ -16,6 +16,8 @@ pub(crate) async fn serve(dir: &Path, serve: &Serve, printer: Printer) -> Done {
         printer.show(&json!({"checked": true}), |_| "configuration, rules and keys are in order".to_owned());
         return Ok(());
     }
+    // Whoever reads the addresses may send a signal at once.
+    let signals = server::Signals::hear()?;
     let running = server::start(&layout, server::Output::stderr()).await?;
     let addresses = running.addresses();
     let shown = json!({
@@ -30,6 +32,6 @@ pub(crate) async fn serve(dir: &Path, serve: &Serve, printer: Printer) -> Done {
             addresses.mqtt, addresses.devices, addresses.admin, addresses.plain
         )
     });
-    running.until_stopped().await;
+    running.until(signals).await;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::fail::Done;
+use crate::fail::{Done, Fail};
 use crate::print::Printer;
 use crate::talk::Talk;
 
@@ -13,6 +13,10 @@ pub(crate) async fn status(talk: &Talk, printer: Printer) -> Done {
 }
 
 pub(crate) async fn reload(talk: &Talk, printer: Printer) -> Done {
+    if matches!(talk, Talk::Alone(_)) {
+        return Err(Fail::failed("no server is running, so there is nothing to reload")
+            .hint("to check what is on the disk: bailiwick serve --check"));
+    }
     let answer = talk.post("/api/v1/reload", &json!({})).await?;
     printer.show(&answer, |answer| format!("reloaded: {answer}"));
     Ok(())

@@ -72,36 +72,71 @@ pub struct Made {
     pub operator: PathBuf,
 }
 
-/// Makes an installation. It is built in a folder beside the wanted one and moved there when it is
-/// whole, so that a failure leaves nothing half-made.
+/// Makes an installation. It is built in a folder of its own inside the wanted one and moved up when
+/// it is whole, so that a failure leaves nothing half-made. A folder that is there stays: it may be
+/// a mounted volume, or where somebody stands.
 ///
 /// # Errors
 /// The folder holds something already, a host is no name, or a file can't be written.
 pub async fn init(layout: &Layout, plan: &InitPlan) -> Result<Made, ServerError> {
     let dir = layout.dir();
-    let taken = match fs_err::read_dir(dir) {
-        Ok(mut entries) => entries.next().is_some(),
+    let building = dir.join(BUILDING);
+    let was_there = match fs_err::read_dir(dir) {
+        Ok(entries) => {
+            // What an attempt left behind that lost its power was never an installation.
+            let mut others =
+                entries.filter(|entry| entry.as_ref().map_or(true, |e| e.file_name() != BUILDING));
+            if others.next().is_some() {
+                return Err(ServerError::Exists { dir: dir.to_owned() });
+            }
+            true
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
         Err(error) => return Err(error.into()),
     };
-    if taken {
-        return Err(ServerError::Exists { dir: dir.to_owned() });
-    }
-    let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let building = dir.with_file_name(format!(".{name}.making"));
-    // What an earlier attempt left behind was never an installation.
     remove(&building)?;
-    let outcome = build(&Layout::new(&building), plan).await;
-    let fingerprint = match outcome {
+    let made = match build(&Layout::new(&building), plan).await {
+        Ok(fingerprint) => move_up(&building, dir).map(|()| fingerprint),
+        Err(error) => Err(error),
+    };
+    let root_fingerprint = match made {
         Ok(fingerprint) => fingerprint,
         Err(error) => {
             remove(&building)?;
+            if !was_there {
+                remove(dir)?;
+            }
             return Err(error);
         }
     };
-    remove(dir)?;
-    fs_err::rename(&building, dir)?;
-    Ok(Made { root_fingerprint: fingerprint, root_key: layout.root_key(), operator: layout.operator() })
+    Ok(Made { root_fingerprint, root_key: layout.root_key(), operator: layout.operator() })
+}
+
+/// Where an installation is built until it is whole.
+const BUILDING: &str = ".making";
+
+/// Moves what was built to its place. The configuration comes last: without it there is no
+/// installation. A failure takes back what was moved.
+fn move_up(building: &Path, dir: &Path) -> Result<(), ServerError> {
+    let mut names = Vec::new();
+    for entry in fs_err::read_dir(building)? {
+        names.push(entry?.file_name());
+    }
+    let config = Layout::new(building).config();
+    names.sort_by_key(|name| Some(name.as_os_str()) == config.file_name());
+    fs_err::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+    for (at, name) in names.iter().enumerate() {
+        if let Err(error) = fs_err::rename(building.join(name), dir.join(name)) {
+            for moved in names.iter().take(at) {
+                let _ = fs_err::rename(dir.join(moved), building.join(moved));
+            }
+            return Err(error.into());
+        }
+    }
+    fs_err::remove_dir(building)?;
+    // The names are on the disk when the folder that holds them is.
+    fs_err::File::open(dir)?.sync_all()?;
+    Ok(())
 }
 
 fn remove(dir: &Path) -> Result<(), ServerError> {
