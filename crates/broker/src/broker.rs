@@ -20,7 +20,7 @@ use crate::limits::Gate;
 use crate::live::LiveClient;
 use crate::mailbox::Mailbox;
 use crate::notes::Teller;
-use crate::settings::{Deps, Settings};
+use crate::settings::{AddressLimits, Deps, Settings};
 use crate::shard::{Control, Parts, ShardMail, run};
 use crate::stats::{Counters, Stats};
 
@@ -185,6 +185,14 @@ impl Broker {
     pub fn reset_replay(&self, device: &DeviceId) {
         for mailbox in self.door.mailboxes.iter() {
             mailbox.order(Control::ResetReplay(device.clone()));
+        }
+    }
+
+    /// Puts other limits in force, for what comes from here on; nobody is cut off by them.
+    pub fn set_limits(&self, addresses: AddressLimits, limits: &mqtt::Limits) {
+        self.door.gate.change(addresses);
+        for mailbox in self.door.mailboxes.iter() {
+            mailbox.order(Control::Limits(Box::new(limits.clone())));
         }
     }
 

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use guard::Bucket;
@@ -70,7 +70,7 @@ struct Counts {
 
 /// Counts the connections of a listener before anything is spent on them.
 pub(crate) struct Gate {
-    limits: AddressLimits,
+    limits: RwLock<AddressLimits>,
     counts: Mutex<Counts>,
 }
 
@@ -83,12 +83,17 @@ pub(crate) struct Pass {
 
 impl Gate {
     pub(crate) fn new(limits: AddressLimits) -> Arc<Self> {
-        Arc::new(Self { limits, counts: Mutex::new(Counts::new()) })
+        Arc::new(Self { limits: RwLock::new(limits), counts: Mutex::new(Counts::new()) })
+    }
+
+    /// Other limits from here on; an address that is known keeps its rate until it has been quiet.
+    pub(crate) fn change(&self, limits: AddressLimits) {
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = limits;
     }
 
     /// Takes a connection in, or names the limit that it would break.
     pub(crate) fn enter(self: &Arc<Self>, address: SocketAddr, now: Mono) -> Result<Pass, LimitReached> {
-        let limits = &self.limits;
+        let limits = self.limits.read().unwrap_or_else(PoisonError::into_inner);
         let key = AddressKey::of(address.ip());
         let mut counts = self.lock();
         if counts.live >= limits.connections_max {

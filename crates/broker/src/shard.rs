@@ -52,6 +52,8 @@ pub(crate) enum Control {
     Disconnect { number: u64, answer: oneshot::Sender<bool> },
     /// Forget what a device has sent before.
     ResetReplay(DeviceId),
+    /// Other limits from here on.
+    Limits(Box<mqtt::Limits>),
     /// Close everything and end.
     Stop,
 }
@@ -304,6 +306,7 @@ impl Shard {
                     let _ = answer.send(self.disconnect(number));
                 }
                 Control::ResetReplay(device) => self.step(Input::ResetReplay(&device)),
+                Control::Limits(limits) => self.step(Input::Limits(limits)),
                 Control::Stop => stops = true,
             }
         }

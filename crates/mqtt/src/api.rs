@@ -69,6 +69,9 @@ pub enum Input<'a> {
     Policy(Arc<Table>),
     /// New replay rules.
     Replay(Arc<ReplayTable>),
+    /// New limits: for what comes from here on, and for the rates of live connections. What is
+    /// above a lower limit already stays.
+    Limits(Box<crate::Limits>),
     /// Trust has changed: the owners of stored sessions are checked again.
     Trust(Recheck<'a>),
     /// Another shard's commands, in the order in which it gave them to its sink; all are taken.

@@ -97,6 +97,7 @@ impl Parts {
             policy_sender,
             replay_sender,
             watcher.clone(),
+            live.clone(),
         ));
         let admin = Admin::new(admin::Deps {
             store: store.clone(),

@@ -6,6 +6,7 @@ use admin::Later;
 use admin::{LiveClient, LiveClients, LivePage, Metrics, Sample, SampleKind};
 use broker::Broker;
 
+use crate::config::Limits;
 use crate::observer::Watcher;
 
 /// The live sessions: empty until a broker is put in.
@@ -22,6 +23,12 @@ impl LivePort {
 
     fn current(&self) -> Option<Arc<Broker>> {
         self.broker.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts other limits in force; false when there is no broker to hold them.
+    pub(crate) fn set_limits(&self, limits: &Limits) -> bool {
+        let settings = broker_settings(limits);
+        self.current().map(|broker| broker.set_limits(settings.addresses, &settings.mqtt)).is_some()
     }
 
     /// The broker stops: from here on there are no live sessions.
@@ -132,4 +139,30 @@ fn broker_samples(broker: &Broker) -> Vec<Sample> {
         samples.push(Sample { labels: vec![("reason", reason.to_owned())], ..one });
     }
     samples
+}
+
+/// The broker's settings, from the limits of the configuration.
+pub(crate) fn broker_settings(limits: &Limits) -> broker::Settings {
+    let size = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
+    let defaults = broker::Settings::default();
+    broker::Settings {
+        shards: usize::from(limits.shards),
+        addresses: broker::AddressLimits {
+            connections_max: size(limits.connections_max),
+            per_address_max: size(limits.connections_per_address_max),
+            handshakes_max: size(limits.handshakes_max),
+            ..defaults.addresses
+        },
+        mqtt: mqtt::Limits {
+            packet_bytes_max: size(limits.packet_bytes_max),
+            queue_messages_max: size(limits.queued_messages_max),
+            queue_bytes_max: size(limits.queued_bytes_max),
+            subscriptions_max: size(limits.subscriptions_max),
+            connections_per_identity_max: size(limits.connections_per_identity_max),
+            device_messages_per_second: limits.messages_per_second,
+            device_messages_burst: limits.messages_per_second.saturating_mul(5),
+            ..defaults.mqtt
+        },
+        ..defaults
+    }
 }

@@ -14,6 +14,7 @@ use crate::error::ServerError;
 use crate::keys;
 use crate::layout::Layout;
 use crate::observer::Watcher;
+use crate::ports::LivePort;
 use crate::rules::compile_rules;
 
 /// Puts rules, replay protection, certificates and the log level in force while running.
@@ -23,6 +24,7 @@ pub(crate) struct Reloader {
     policy: watch::Sender<Arc<Table>>,
     replay: watch::Sender<Arc<ReplayTable>>,
     watcher: Arc<Watcher>,
+    live: Arc<LivePort>,
     identity: OnceLock<Arc<LiveIdentity>>,
     one_at_a_time: Mutex<()>,
 }
@@ -34,6 +36,7 @@ impl Reloader {
         policy: watch::Sender<Arc<Table>>,
         replay: watch::Sender<Arc<ReplayTable>>,
         watcher: Arc<Watcher>,
+        live: Arc<LivePort>,
     ) -> Self {
         Self {
             layout,
@@ -41,6 +44,7 @@ impl Reloader {
             policy,
             replay,
             watcher,
+            live,
             identity: OnceLock::new(),
             one_at_a_time: Mutex::new(()),
         }
@@ -63,11 +67,15 @@ impl Reloader {
             live.replace(identity);
             parts.push("certificate".to_owned());
         }
+        if self.live.set_limits(&config.limits) {
+            parts.push("limits".to_owned());
+        }
         if config.listeners != self.started_with.listeners
             || config.installation != self.started_with.installation
-            || config.limits != self.started_with.limits
+            || config.tls != self.started_with.tls
+            || config.limits.shards != self.started_with.limits.shards
         {
-            parts.push("listeners, installation and limits: need a restart".to_owned());
+            parts.push("listeners, tls, installation and shards: need a restart".to_owned());
         }
         self.watcher.sink().set_level(config.log.level);
         let (epoch, rules) = (table.epoch(), table.rules());

@@ -142,6 +142,12 @@ impl Core {
             Input::Tick => {}
             Input::Policy(table) => self.change_policy(table, sink),
             Input::Replay(table) => self.replay = table,
+            Input::Limits(limits) => {
+                self.hub.limits = *limits;
+                for conn in self.conns.values_mut().flatten() {
+                    conn.bucket = rate_of(&self.hub.limits, conn.peer.principal().kind);
+                }
+            }
             Input::Trust(recheck) => self.recheck(recheck, sink),
             Input::Remote { from, commands } => self.remote(now, from, commands, sink),
             Input::Durable { lsn } => self.durable(now, lsn, sink),
@@ -180,21 +186,15 @@ impl Core {
         }
         // A number that is used again before its connection was reported over: the old one is over.
         self.lost(now, id, Reason::ConnectionLost, sink);
-        let limits = &self.hub.limits;
-        let (per_second, burst) = match peer.principal().kind {
-            PrincipalKind::Device => (limits.device_messages_per_second, limits.device_messages_burst),
-            PrincipalKind::Service | PrincipalKind::Operator => {
-                (limits.service_messages_per_second, limits.service_messages_burst)
-            }
-        };
-        let silence_max = limits.connect_timeout;
+        let silence_max = self.hub.limits.connect_timeout;
+        let bucket = rate_of(&self.hub.limits, peer.principal().kind);
         let conn = Conn {
             id,
             serial_no,
             peer,
             session: None,
             will: None,
-            bucket: (per_second > 0).then(|| Bucket::new(per_second, burst.max(1))),
+            bucket,
             heard: now.mono,
             silence_max,
             acks: VecDeque::new(),
@@ -419,4 +419,15 @@ impl Core {
     fn bug(what: &'static str, sink: &mut dyn Sink) {
         sink.note(Note::Bug { what });
     }
+}
+
+/// How fast a connection of this kind may publish; none where there is no limit.
+fn rate_of(limits: &Limits, kind: PrincipalKind) -> Option<Bucket> {
+    let (per_second, burst) = match kind {
+        PrincipalKind::Device => (limits.device_messages_per_second, limits.device_messages_burst),
+        PrincipalKind::Service | PrincipalKind::Operator => {
+            (limits.service_messages_per_second, limits.service_messages_burst)
+        }
+    };
+    (per_second > 0).then(|| Bucket::new(per_second, burst.max(1)))
 }

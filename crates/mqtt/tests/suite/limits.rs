@@ -128,6 +128,18 @@ fn a_packet_beyond_the_limit_ends_the_connection_before_it_has_come() {
 }
 
 #[test]
+fn new_limits_hold_for_what_comes_from_then_on() {
+    let mut w = World::with(Limits { packet_bytes_max: 100, ..Limits::default() });
+    let (small, large) = (w.client("dev-1"), w.client("dev-2"));
+    w.step(Input::Limits(Box::new(Limits { packet_bytes_max: 101, ..Limits::default() })));
+    assert_eq!(w.send(small, &publish("t/a", &[b'x'; 94], 0, 0)), [""; 0]);
+    assert_eq!(w.take_closed(), []);
+    w.send(large, &[0x30, 100]);
+    assert_eq!(w.last_end(), "conn.limit: packet of 102 bytes; limit 101");
+    assert_eq!(w.take_closed(), [(large, Reason::Limit)]);
+}
+
+#[test]
 fn the_defaults_are_those_of_the_documents() {
     let limits = Limits::default();
     assert_eq!(limits.packet_bytes_max, 262_144);

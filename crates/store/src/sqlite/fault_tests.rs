@@ -108,6 +108,36 @@ async fn a_refused_transaction_in_a_full_group_does_not_harm_the_others() {
 }
 
 #[tokio::test]
+async fn a_refusal_that_rests_on_a_change_of_a_failed_group_is_not_told_as_true() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, db) = open(dir.path());
+    add(&store, "pump", 1).await.unwrap();
+    // The writer waits inside one group while the next one gathers behind it.
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let held = db.write(move |_| Ok(wait.recv().is_ok()));
+    let reason = x509::CrlReason::Unspecified;
+    let pump = id("pump");
+    let revoke = || store.revoke_device(&pump, reason, "ada", now());
+    let (first, second) = (revoke(), revoke());
+    // A foreign key that is looked at only at the end makes the commit of the whole group fail.
+    let spoil = db.write(|txn| {
+        txn.conn.execute_batch("PRAGMA defer_foreign_keys = ON")?;
+        Ok(txn.conn.execute("UPDATE principal SET id = id + 100", [])?)
+    });
+    let gather = async {
+        tokio::task::yield_now().await;
+        go.send(()).unwrap();
+    };
+    let (held, first, second, spoiled, ()) = tokio::join!(held, first, second, spoil, gather);
+    assert_eq!(held, Ok(true));
+    for answer in [first.map(|_| ()), second.map(|_| ()), spoiled.map(|_| ())] {
+        assert_eq!(answer.as_ref().map_err(StoreError::code), Err("store.database"), "{answer:?}");
+    }
+    assert!(!store.view().is_denied(&pump));
+    store.revoke_device(&pump, reason, "ada", now()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_read_only_database_refuses_every_change_and_still_answers() {
     let dir = tempfile::tempdir().unwrap();
     let (store, db) = open(dir.path());

@@ -82,10 +82,9 @@ where
 
     fn answer(self: Box<Self>, group: &Result<(), StoreError>) {
         let outcome = match (self.outcome, group) {
-            // A refusal is true whatever became of the group; so is nothing else.
-            (Some(Err(error)), _) => Err(error),
-            (Some(Ok(value)), Ok(())) => Ok(value),
+            (Some(outcome), Ok(())) => outcome,
             (None, Ok(())) => Err(StoreError::Closed),
+            // A refusal too: "already revoked" may rest on a change of the same group, which is gone.
             (_, Err(error)) => Err(error.clone()),
         };
         // A caller that went away has no use for the answer; its transaction stands.
