@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ pub(crate) struct Shared {
     epoch_file: EpochFile,
     epoch_file_error: Mutex<Option<String>>,
     applied: Applied,
+    /// Whether a merge is on its way.
+    merging: AtomicBool,
 }
 
 /// What a transaction changes outside the database, once it is committed.
@@ -57,6 +59,7 @@ impl Shared {
             epoch_file,
             epoch_file_error: Mutex::new(None),
             applied: Applied::new(),
+            merging: AtomicBool::new(false),
         }
     }
 
@@ -135,11 +138,11 @@ impl Shared {
         }
     }
 
-    /// Merges the view's overlays on a thread of its own; what changes meanwhile is kept. A merge
-    /// that overtook another is not taken by the view, so two at a time do no harm.
+    /// Merges the view's overlays on a thread of its own; what changes meanwhile is kept. One at a
+    /// time: each copies the whole base, and a burst of revocations would begin one for each commit.
     fn merge_if_needed(self: &Arc<Self>) {
         let view = self.view();
-        if !view.needs_merge() {
+        if !view.needs_merge() || self.merging.swap(true, Ordering::AcqRel) {
             return;
         }
         let shared: Weak<Self> = Arc::downgrade(self);
@@ -152,9 +155,55 @@ impl Shared {
                     // The facts are the same, so nobody needs to look.
                     false
                 });
+                shared.merging.store(false, Ordering::Release);
             }
         };
-        // Without a thread the overlay stays; look-ups are right all the same.
-        let _ = std::thread::Builder::new().name("store-merge".to_owned()).spawn(merge);
+        if std::thread::Builder::new().name("store-merge".to_owned()).spawn(merge).is_err() {
+            // Without a thread the overlay stays; look-ups are right all the same.
+            self.merging.store(false, Ordering::Release);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trust::{DeniedSet, OVERLAY_ENTRIES_MAX, RevokedSet};
+    use types::DeviceId;
+
+    use super::*;
+
+    fn shared(dir: &std::path::Path) -> Arc<Shared> {
+        let view = View::new(Epoch::default(), Vec::new(), RevokedSet::default(), DeniedSet::default());
+        Arc::new(Shared::new(view.unwrap(), Wall(0), EpochFile::new(dir)))
+    }
+
+    fn deny(names: std::ops::Range<usize>) -> Effects {
+        let deny = names.map(|n| DeviceId::parse(&format!("d{n}")).unwrap()).collect();
+        Effects { changes: vec![Change { deny, ..Change::default() }], ..Effects::default() }
+    }
+
+    #[test]
+    fn one_merge_runs_at_a_time_and_the_next_change_begins_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = shared(dir.path());
+        // As while a merge is on its way: no change begins a second one, however many come.
+        shared.merging.store(true, Ordering::Release);
+        let over = OVERLAY_ENTRIES_MAX + 1;
+        shared.publish(deny(0..over));
+        shared.publish(deny(over..over + 1));
+        assert!(shared.view().needs_merge());
+        shared.merging.store(false, Ordering::Release);
+        shared.publish(deny(over + 1..over + 2));
+        let deadline = std::time::Duration::from_secs(10);
+        let (done, waits) = std::sync::mpsc::channel();
+        let merged = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            while merged.view().needs_merge() || merged.merging.load(Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+            let _ = done.send(());
+        });
+        waits.recv_timeout(deadline).unwrap();
+        assert!((0..over + 2).all(|n| shared.view().is_denied(&DeviceId::parse(&format!("d{n}")).unwrap())));
     }
 }
