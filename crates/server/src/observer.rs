@@ -67,7 +67,7 @@ impl Watcher {
             kind: SampleKind::Counter,
             labels: vec![("code", (*code).to_owned()), ("reason", reason.clone())],
             // Counters stay far below 2^53, up to which a double is exact.
-            value: u32::try_from(*value).map_or(f64::from(u32::MAX), f64::from),
+            value: *value as f64,
         };
         let mut samples: Vec<Sample> = kept.counts.iter().map(count).collect();
         samples.push(Sample {
@@ -75,7 +75,7 @@ impl Watcher {
             help: "Recorded events that did not reach the store's log because it was too slow.",
             kind: SampleKind::Counter,
             labels: Vec::new(),
-            value: u32::try_from(kept.lost).map_or(f64::from(u32::MAX), f64::from),
+            value: kept.lost as f64,
         });
         samples
     }
@@ -169,6 +169,16 @@ mod tests {
             .find(|sample| sample.labels.contains(&("reason", "token.unknown".into())))
             .unwrap();
         assert_eq!(sample.value, 1.0);
+    }
+
+    #[test]
+    fn a_counter_goes_on_past_what_32_bits_hold() {
+        let (watcher, _recorded, _out) = watcher();
+        watcher.kept.lock().unwrap().counts.insert(("conn.accepted", String::new()), 5_000_000_000);
+        watcher.kept.lock().unwrap().lost = 4_294_967_296;
+        let samples = watcher.samples();
+        let values: Vec<f64> = samples.iter().map(|sample| sample.value).collect();
+        assert_eq!(values, [5_000_000_000.0, 4_294_967_296.0]);
     }
 
     #[test]

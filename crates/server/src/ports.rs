@@ -95,9 +95,8 @@ fn broker_samples(broker: &Broker) -> Vec<Sample> {
         help,
         kind,
         labels: Vec::new(),
-        // Halved into two exact parts: a double holds each of them, and the sum to 2^53.
-        value: f64::from(u32::try_from(value >> 32).unwrap_or(u32::MAX)) * 4_294_967_296.0
-            + f64::from(u32::try_from(value & 0xffff_ffff).unwrap_or(u32::MAX)),
+        // A count above 2^53 is shown rounded; no counter of ours comes so far.
+        value: value as f64,
     };
     use SampleKind::{Counter, Gauge};
     let mut samples = vec![
