@@ -134,8 +134,10 @@ mod tests {
             let (kept, stopped) = (heard.clone(), stop.clone());
             tokio::spawn(async move {
                 while !*stopped.borrow() {
-                    if let Some(message) = reader.message(Duration::from_millis(20)).await.unwrap() {
-                        kept.lock().unwrap().keep(message);
+                    match reader.message(Duration::from_millis(20)).await {
+                        Ok(Some(message)) => kept.lock().unwrap().keep(message),
+                        Ok(None) => {}
+                        Err(how) => return assert!(*stopped.borrow(), "the reader: {how}"),
                     }
                     if let Ok(reached) = fences.try_recv() {
                         // All that the broker had sent to us before this is here.
@@ -152,7 +154,10 @@ mod tests {
                         return;
                     }
                     let name: &String = &names[at % names.len()];
-                    writer.publish(&format!("devices/{name}/commands/interval"), "x").await.unwrap();
+                    if let Err(how) = writer.publish(&format!("devices/{name}/commands/interval"), "x").await
+                    {
+                        return assert!(*stop.borrow(), "the writer: {how}");
+                    }
                 }
             });
             Self { heard, fence }
