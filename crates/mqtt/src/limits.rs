@@ -37,6 +37,10 @@ pub struct Limits {
     pub retained_messages_max: usize,
     /// Bytes of all retained messages. 64 MiB.
     pub retained_bytes_max: usize,
+    /// Retained messages that one device has put there, so that none takes the place of all. 1,000.
+    pub retained_messages_per_device_max: usize,
+    /// Bytes of the retained messages of one device. 1 MiB.
+    pub retained_bytes_per_device_max: usize,
     /// Live connections of one identity. 4.
     pub connections_per_identity_max: usize,
     /// Sessions of one identity, live or stored. 8.
@@ -69,6 +73,8 @@ impl Default for Limits {
             topic_levels_max: types::TOPIC_LEVELS_MAX,
             retained_messages_max: 100_000,
             retained_bytes_max: 64 << 20,
+            retained_messages_per_device_max: 1_000,
+            retained_bytes_per_device_max: 1 << 20,
             connections_per_identity_max: 4,
             sessions_per_identity_max: 8,
             device_messages_per_second: 1_000,

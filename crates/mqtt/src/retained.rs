@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use types::{Mono, QoS, TopicFilter};
+use types::{DeviceId, Mono, QoS, TopicFilter};
 
 use crate::api::{Limit, ShardId};
 use crate::limits::Limits;
@@ -18,8 +18,16 @@ pub(crate) struct Version {
     pub(crate) shard: ShardId,
 }
 
+/// A message, its quality, the change that put it there, and the device whose share it counts on.
 #[derive(Default)]
-struct Kept(Option<(Arc<Message>, QoS, Version)>);
+struct Kept(Option<(Arc<Message>, QoS, Version, Option<DeviceId>)>);
+
+/// What one device keeps. All sessions of an identity live on one shard, so that shard alone counts.
+#[derive(Clone, Copy, Default)]
+struct Share {
+    messages: usize,
+    bytes: usize,
+}
 
 impl Leaf for Kept {
     fn is_empty(&self) -> bool {
@@ -39,6 +47,7 @@ pub(crate) struct Retained {
     clock: u64,
     cleared: FxHashMap<Box<str>, Version>,
     cleared_order: VecDeque<(Mono, Box<str>)>,
+    shares: FxHashMap<DeviceId, Share>,
     pub(crate) messages: usize,
     pub(crate) bytes: usize,
 }
@@ -51,6 +60,7 @@ impl Retained {
             clock: 0,
             cleared: FxHashMap::default(),
             cleared_order: VecDeque::new(),
+            shares: FxHashMap::default(),
             messages: 0,
             bytes: 0,
         }
@@ -62,8 +72,15 @@ impl Retained {
         Version { clock: self.clock, shard }
     }
 
-    /// Whether a message of `bytes` bytes may be kept under `topic`, or the limit that forbids it.
-    pub(crate) fn room(&self, topic: &str, bytes: usize, limits: &Limits) -> Result<(), Limit> {
+    /// Whether a message of `bytes` bytes may be kept under `topic`, on the share of `device` if
+    /// one sends it, or the limit that forbids it.
+    pub(crate) fn room(
+        &self,
+        topic: &str,
+        bytes: usize,
+        device: Option<&DeviceId>,
+        limits: &Limits,
+    ) -> Result<(), Limit> {
         let old = self.topics.exact(topic).and_then(|kept| kept.0.as_ref());
         if old.is_none() && self.messages >= limits.retained_messages_max {
             return Err(Limit::RetainedMessages);
@@ -72,30 +89,55 @@ impl Retained {
         if self.bytes - freed + bytes > limits.retained_bytes_max {
             return Err(Limit::RetainedBytes);
         }
+        let Some(device) = device else { return Ok(()) };
+        let share = self.shares.get(device).copied().unwrap_or_default();
+        let own = old.is_some_and(|(.., owner)| owner.as_ref() == Some(device));
+        if !own && share.messages >= limits.retained_messages_per_device_max {
+            return Err(Limit::RetainedMessages);
+        }
+        if share.bytes - if own { freed } else { 0 } + bytes > limits.retained_bytes_per_device_max {
+            return Err(Limit::RetainedBytes);
+        }
         Ok(())
     }
 
     /// Keeps the message, or clears its topic if it is empty; an older version changes nothing.
-    pub(crate) fn apply(&mut self, message: &Arc<Message>, qos: QoS, version: Version, now: Mono) {
+    /// `device` is who sent it, if it was a device of this shard.
+    pub(crate) fn apply(
+        &mut self,
+        message: &Arc<Message>,
+        qos: QoS,
+        version: Version,
+        now: Mono,
+        device: Option<&DeviceId>,
+    ) {
         self.clock = self.clock.max(version.clock);
         let topic = message.topic_str();
         if !self.alone && self.cleared.get(topic).is_some_and(|&cleared| cleared > version) {
             return;
         }
         let clears = message.payload().is_empty(); // [MQTT-3.3.1-10]
-        let (messages, bytes) = (&mut self.messages, &mut self.bytes);
+        let (messages, bytes, shares) = (&mut self.messages, &mut self.bytes, &mut self.shares);
         let applied = self.topics.change(topic, |kept| {
-            if kept.0.as_ref().is_some_and(|(.., old)| *old > version) {
+            if kept.0.as_ref().is_some_and(|(.., old, _)| *old > version) {
                 return false;
             }
-            if let Some((old, ..)) = kept.0.take() {
+            if let Some((old, .., owner)) = kept.0.take() {
                 *messages -= 1;
                 *bytes -= old.bytes();
+                if let Some(owner) = owner {
+                    give_back(shares, &owner, old.bytes());
+                }
             }
             if !clears {
                 *messages += 1;
                 *bytes += message.bytes();
-                kept.0 = Some((Arc::clone(message), qos, version));
+                if let Some(device) = device {
+                    let share = shares.entry(device.clone()).or_default();
+                    share.messages += 1;
+                    share.bytes += message.bytes();
+                }
+                kept.0 = Some((Arc::clone(message), qos, version, device.cloned()));
             }
             true
         });
@@ -127,9 +169,19 @@ impl Retained {
     pub(crate) fn matching(&self, filter: &TopicFilter) -> Vec<(Arc<Message>, QoS)> {
         let mut found = Vec::new();
         self.topics.topics_matching(filter.as_str(), &mut |kept: &Kept| {
-            found.extend(kept.0.as_ref().map(|(message, qos, _)| (Arc::clone(message), *qos)));
+            found.extend(kept.0.as_ref().map(|(message, qos, ..)| (Arc::clone(message), *qos)));
         });
         found
+    }
+}
+
+/// A message of `owner` is gone; a device that keeps nothing is forgotten.
+fn give_back(shares: &mut FxHashMap<DeviceId, Share>, owner: &DeviceId, bytes: usize) {
+    let Some(share) = shares.get_mut(owner) else { return };
+    share.messages -= 1;
+    share.bytes -= bytes;
+    if share.messages == 0 {
+        shares.remove(owner);
     }
 }
 
@@ -164,14 +216,14 @@ mod tests {
         for order in orders {
             let mut retained = Retained::new(3);
             for (message, version) in order {
-                retained.apply(message, QoS::AtMostOnce, *version, Mono(0));
+                retained.apply(message, QoS::AtMostOnce, *version, Mono(0), None);
             }
             assert_eq!(shown(&retained, "#"), Vec::<String>::new());
             assert_eq!((retained.messages, retained.bytes), (0, 0));
         }
         let mut retained = Retained::new(3);
         for (message, version) in [&newer, &set] {
-            retained.apply(message, QoS::AtMostOnce, *version, Mono(0));
+            retained.apply(message, QoS::AtMostOnce, *version, Mono(0), None);
         }
         assert_eq!(shown(&retained, "t"), ["t=new"]);
     }
@@ -179,7 +231,7 @@ mod tests {
     #[test]
     fn a_clock_that_was_heard_of_is_never_given_again() {
         let mut retained = Retained::new(2);
-        retained.apply(&message("t", "x"), QoS::AtMostOnce, Version { clock: 9, shard: 1 }, Mono(0));
+        retained.apply(&message("t", "x"), QoS::AtMostOnce, Version { clock: 9, shard: 1 }, Mono(0), None);
         assert_eq!(retained.next_version(0), Version { clock: 10, shard: 0 });
     }
 
@@ -189,22 +241,25 @@ mod tests {
         let limits = Limits { retained_messages_max: 2, retained_bytes_max: 40, ..Limits::default() };
         for (topic, payload) in [("a", "1234"), ("b", "12"), ("a", "12345678")] {
             let version = retained.next_version(0);
-            retained.apply(&message(topic, payload), QoS::AtMostOnce, version, Mono(0));
+            retained.apply(&message(topic, payload), QoS::AtMostOnce, version, Mono(0), None);
         }
         assert_eq!(shown(&retained, "+"), ["a=12345678", "b=12"]);
         assert_eq!(retained.messages, 2);
         assert_eq!(retained.bytes, message("a", "12345678").bytes() + message("b", "12").bytes());
-        assert_eq!(retained.room("c", 1, &limits), Err(Limit::RetainedMessages));
-        assert_eq!(retained.room("a", 40 - message("b", "12").bytes(), &limits), Ok(()));
-        assert_eq!(retained.room("a", 41 - message("b", "12").bytes(), &limits), Err(Limit::RetainedBytes));
+        assert_eq!(retained.room("c", 1, None, &limits), Err(Limit::RetainedMessages));
+        assert_eq!(retained.room("a", 40 - message("b", "12").bytes(), None, &limits), Ok(()));
+        assert_eq!(
+            retained.room("a", 41 - message("b", "12").bytes(), None, &limits),
+            Err(Limit::RetainedBytes)
+        );
     }
 
     #[test]
     fn cleared_topics_are_forgotten_after_their_time() {
         let mut retained = Retained::new(2);
-        retained.apply(&message("a", ""), QoS::AtMostOnce, Version { clock: 1, shard: 0 }, Mono(0));
+        retained.apply(&message("a", ""), QoS::AtMostOnce, Version { clock: 1, shard: 0 }, Mono(0), None);
         let later = Mono(0).plus(CLEARED_KEPT + Duration::from_secs(1));
-        retained.apply(&message("b", ""), QoS::AtMostOnce, Version { clock: 2, shard: 0 }, later);
+        retained.apply(&message("b", ""), QoS::AtMostOnce, Version { clock: 2, shard: 0 }, later, None);
         assert_eq!(retained.cleared.len(), 1);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use guard::ReplayRefusal;
 use policy::decide_publish;
 use rustc_hash::FxHasher;
-use types::{Clipped, Now, QoS, Reason, TopicFilter};
+use types::{Clipped, Now, PrincipalKind, QoS, Reason, TopicFilter};
 
 use super::{Conn, Core, End};
 use crate::api::{Command, ConnId, Limit, Lsn, Note, Record, Sink};
@@ -224,8 +224,11 @@ impl Core {
         conn: Option<ConnId>,
         sink: &mut dyn Sink,
     ) -> Gate {
+        let sender = cleared.peer().principal();
+        let device = Some(&sender.name).filter(|_| sender.kind == PrincipalKind::Device);
         if !message.payload().is_empty()
-            && let Err(limit) = self.retained.room(message.topic_str(), message.bytes(), &self.hub.limits)
+            && let Err(limit) =
+                self.retained.room(message.topic_str(), message.bytes(), device, &self.hub.limits)
         {
             self.hub.stats.retained_refused += 1;
             if let Some(count) = self.tally.count(limit, now.mono) {
@@ -234,7 +237,7 @@ impl Core {
             return Gate::default();
         }
         let version = self.retained.next_version(self.shard);
-        self.retained.apply(&message, qos, version, now.mono);
+        self.retained.apply(&message, qos, version, now.mono, device);
         let clock = version.clock;
         let mut gate =
             Gate::durable(sink.persist(Record::Retained { clock, message: Arc::clone(&message), qos }));

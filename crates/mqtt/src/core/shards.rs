@@ -37,7 +37,7 @@ impl Core {
                     last = seq.max(last);
                 }
                 Command::Retain { seq, clock, message, qos } => {
-                    self.retained.apply(&message, qos, Version { clock, shard: from }, now.mono);
+                    self.retained.apply(&message, qos, Version { clock, shard: from }, now.mono, None);
                     last = seq.max(last);
                 }
                 Command::Applied { seq } => {

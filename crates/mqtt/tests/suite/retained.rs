@@ -83,6 +83,44 @@ fn bytes_of_retained_messages_have_a_limit() {
 }
 
 #[test]
+fn one_device_does_not_take_the_place_of_all_others() {
+    let limits =
+        Limits { retained_messages_max: 4, retained_messages_per_device_max: 2, ..Limits::default() };
+    let mut w = World::with(limits);
+    let (greedy, other, svc) = (w.client("dev-1"), w.client("dev-2"), w.client("svc"));
+    for topic in ["t/a", "t/b", "t/c"] {
+        w.send(greedy, &retain(topic, b"x", 0, 0));
+    }
+    assert_eq!(w.limits_told(), [(mqtt::Limit::RetainedMessages, 1)]);
+    assert_eq!(w.core.stats().retained_messages, 2);
+    // Its own topics it may change; the others have their places still; a service has no share.
+    w.send(greedy, &retain("t/a", b"longer", 0, 0));
+    w.send(other, &retain("t/d", b"y", 0, 0));
+    assert_eq!((w.core.stats().retained_refused, w.core.stats().retained_messages), (1, 3));
+    // What another overwrites counts on the other's share, and what is cleared on nobody's.
+    w.send(svc, &retain("t/b", b"mine now", 0, 0));
+    w.send(greedy, &retain("t/c", b"z", 0, 0));
+    assert_eq!((w.core.stats().retained_refused, w.core.stats().retained_messages), (1, 4));
+    w.send(greedy, &retain("t/a", b"", 0, 0));
+    w.send(greedy, &retain("t/e", b"z", 0, 0));
+    assert_eq!((w.core.stats().retained_refused, w.core.stats().retained_messages), (1, 4));
+}
+
+#[test]
+fn bytes_of_one_devices_retained_messages_have_a_limit() {
+    let mut w = World::with(Limits { retained_bytes_per_device_max: 100, ..Limits::default() });
+    let dev = w.client("dev-1");
+    w.send(dev, &retain("t/a", &[b'x'; 101], 0, 0));
+    w.send(dev, &retain("t/a", &[b'x'; 60], 0, 0));
+    w.send(dev, &retain("t/b", &[b'x'; 60], 0, 0));
+    assert_eq!((w.core.stats().retained_refused, w.core.stats().retained_messages), (2, 1));
+    w.send(dev, &retain("t/a", &[b'y'; 90], 0, 0));
+    let svc = w.client("svc");
+    w.send(svc, &retain("t/b", &[b'x'; 600], 0, 0));
+    assert_eq!((w.core.stats().retained_refused, w.core.stats().retained_messages), (2, 2));
+}
+
+#[test]
 fn a_retained_publish_is_acknowledged_when_it_is_durable() {
     let mut w = World::new();
     w.sink.journal = true;
