@@ -45,7 +45,31 @@ fn a_list_is_read_in_pages_of_any_size() {
     assert_eq!(ids(&site, &["--limit", "2"]), ["d0", "d1"]);
     assert_eq!(ids(&site, &["--limit", "2", "--after", "d1"]), ["d2", "d3"]);
     assert_eq!(ids(&site, &["--after", "d4"]), Vec::<String>::new());
+    let page = site.run(&["device", "list", "--limit", "2"]).done();
+    assert!(page.err.contains("more follow: bailiwick device list --after d1"), "{}", page.err);
+    let page = site.run(&["device", "list", "--limit", "5"]).done();
+    assert!(!page.err.contains("more follow"), "{}", page.err);
     served.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_of_more_devices_than_a_page_holds_is_whole() {
+    let site = Site::new();
+    let local = server::Local::open(&site.layout()).await.unwrap().unwrap();
+    for number in 0..1_003 {
+        let body = format!("{{\"id\":\"d{number:04}\"}}").into_bytes();
+        let request = http::Request::post("/api/v1/devices")
+            .header("content-type", "application/json")
+            .body(body)
+            .unwrap();
+        let (status, said) = local.ask(request).await.unwrap();
+        assert_eq!(status, 201, "{}", String::from_utf8_lossy(&said));
+    }
+    local.close().await;
+    let all = ids(&site, &[]);
+    assert_eq!((all.len(), all[0].as_str(), all[1_002].as_str()), (1_003, "d0000", "d1002"));
+    assert_eq!(ids(&site, &["--after", "d1000"]), ["d1001", "d1002"]);
+    assert_eq!(site.run(&["device", "list"]).done().out.lines().count(), 1_004);
 }
 
 #[test]

@@ -155,14 +155,18 @@ fn the_log_level_follows_a_reload_without_a_restart() {
 }
 
 #[test]
-fn a_reload_says_what_needs_a_restart_and_moves_no_listener() {
+fn a_reload_puts_limits_in_force_says_what_needs_a_restart_and_moves_no_listener() {
     let site = Site::new();
     let served = site.serve();
     let config = site.layout().config();
     let text = fs_err::read_to_string(&config).unwrap();
-    fs_err::write(&config, text + "\n[limits]\nconnections_max = 5\n").unwrap();
-    let reloaded = site.json(&["reload"]);
-    assert!(reloaded["parts"].to_string().contains("need a restart"), "{reloaded}");
+    fs_err::write(&config, format!("{text}\n[limits]\nconnections_max = 5\n")).unwrap();
+    let parts = site.json(&["reload"])["parts"].clone();
+    assert!(parts.as_array().unwrap().contains(&"limits".into()), "{parts}");
+    assert!(!parts.to_string().contains("restart"), "{parts}");
+    fs_err::write(&config, format!("{text}\n[tls]\nmin_version = \"1.3\"\n")).unwrap();
+    let parts = site.json(&["reload"])["parts"].clone();
+    assert!(parts.to_string().contains("need a restart"), "{parts}");
     assert!(std::net::TcpStream::connect(served.mqtt).is_ok());
     served.stop();
 }
