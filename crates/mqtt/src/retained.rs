@@ -46,7 +46,7 @@ pub(crate) struct Retained {
     alone: bool,
     clock: u64,
     cleared: FxHashMap<Box<str>, Version>,
-    cleared_order: VecDeque<(Mono, Box<str>)>,
+    cleared_order: VecDeque<(Mono, Box<str>, Version)>,
     shares: FxHashMap<DeviceId, Share>,
     pub(crate) messages: usize,
     pub(crate) bytes: usize,
@@ -153,13 +153,16 @@ impl Retained {
             }
             Some(version) => {
                 self.cleared.insert(Box::from(topic), version);
-                self.cleared_order.push_back((now, Box::from(topic)));
+                self.cleared_order.push_back((now, Box::from(topic), version));
             }
         }
-        while let Some((at, _)) = self.cleared_order.front()
+        while let Some((at, ..)) = self.cleared_order.front()
             && (now.since(*at) > CLEARED_KEPT || self.cleared_order.len() > CLEARED_MAX)
         {
-            if let Some((_, topic)) = self.cleared_order.pop_front() {
+            // A topic that was cleared again since is remembered for its later entry.
+            if let Some((_, topic, version)) = self.cleared_order.pop_front()
+                && self.cleared.get(&topic) == Some(&version)
+            {
                 self.cleared.remove(&topic);
             }
         }
@@ -252,6 +255,23 @@ mod tests {
             retained.room("a", 41 - message("b", "12").bytes(), None, &limits),
             Err(Limit::RetainedBytes)
         );
+    }
+
+    #[test]
+    fn a_topic_that_was_cleared_again_is_remembered_from_then_on() {
+        let mut retained = Retained::new(2);
+        let clear = |retained: &mut Retained, topic, clock, at| {
+            retained.apply(&message(topic, ""), QoS::AtMostOnce, Version { clock, shard: 0 }, at, None);
+        };
+        let again = Mono(0).plus(CLEARED_KEPT);
+        let later = again.plus(Duration::from_secs(1));
+        clear(&mut retained, "a", 1, Mono(0));
+        clear(&mut retained, "a", 3, again);
+        clear(&mut retained, "b", 4, later);
+        let late = Version { clock: 2, shard: 1 };
+        retained.apply(&message("a", "late"), QoS::AtMostOnce, late, later, None);
+        assert_eq!(shown(&retained, "a"), Vec::<String>::new());
+        assert_eq!((retained.cleared.len(), retained.cleared_order.len()), (2, 2));
     }
 
     #[test]
