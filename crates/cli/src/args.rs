@@ -135,8 +135,9 @@ pub(crate) enum Device {
         /// Only devices after this id
         #[arg(long)]
         after: Option<String>,
-        #[arg(long, default_value_t = 1000)]
-        limit: u32,
+        /// At most so many, 1 to 1000; without it all
+        #[arg(long)]
+        limit: Option<u32>,
     },
     /// Show a device, or working settings for its client
     Show {
@@ -261,10 +262,12 @@ pub(crate) enum Log {
     Verify,
     /// Print the events
     Show {
+        /// Only lines after this one
         #[arg(long, default_value_t = 0)]
         after: u64,
-        #[arg(long, default_value_t = 1000)]
-        limit: u32,
+        /// At most so many, 1 to 1000; without it all
+        #[arg(long)]
+        limit: Option<u32>,
     },
 }
 

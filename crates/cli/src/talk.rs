@@ -3,10 +3,13 @@
 use std::path::Path;
 
 use http::{Method, Request};
-use serde_json::Value;
+use serde_json::{Value, json};
 use server::{Layout, Local};
 
 use crate::fail::{Done, Fail};
+
+/// The longest page that the operator API gives.
+const PAGE_ROWS_MAX: u32 = 1000;
 
 /// A way to the operator API.
 pub(crate) enum Talk {
@@ -53,6 +56,36 @@ impl Talk {
 
     pub(crate) async fn ask(&self, path: &str) -> Done<Value> {
         self.call(Method::GET, path, None).await
+    }
+
+    /// A listing of the operator API: one page of `limit` rows, or without it every page, because
+    /// nobody should take the first page for all.
+    pub(crate) async fn list(&self, what: &str, after: Option<String>, limit: Option<u32>) -> Done<Value> {
+        let mut after = after.map(Value::String).unwrap_or_default();
+        let mut rows: Vec<Value> = Vec::new();
+        loop {
+            let from = match &after {
+                Value::Null => String::new(),
+                Value::String(after) => format!("&after={after}"),
+                after => format!("&after={after}"),
+            };
+            let path = format!("/api/v1/{what}?limit={}{from}", limit.unwrap_or(PAGE_ROWS_MAX));
+            let mut page = self.ask(&path).await?;
+            if limit.is_some() {
+                if let next @ (Value::String(_) | Value::Number(_)) = &page["next"] {
+                    let next = next.as_str().map_or_else(|| next.to_string(), str::to_owned);
+                    eprintln!("bailiwick: that may not be all: go on with --after {next}");
+                }
+                return Ok(page);
+            }
+            after = page["next"].take();
+            if let Value::Array(some) = page[what].take() {
+                rows.extend(some);
+            }
+            if after.is_null() {
+                return Ok(json!({what: rows, "next": null}));
+            }
+        }
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Done<Value> {

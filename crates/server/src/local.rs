@@ -6,9 +6,9 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use http::Request;
-use store::{Recovered, Store};
+use store::{AckDetail, Reader, Recovered, Store};
 use tower::ServiceExt;
-use types::Clock;
+use types::{Clock, Epoch};
 
 use crate::api::local_router;
 use crate::clock::{SystemClock, built_at};
@@ -47,6 +47,11 @@ impl Local {
         let (watcher, recorded) = Watcher::new(sink);
         let parts = Parts::assemble(layout, config, clock, Arc::new(watcher), recorded, None).await?;
         let parts = Arc::new(parts);
+        // No listener stands, so no handshake and no session can lag behind an act of this process.
+        let all = Epoch { incarnation: u32::MAX, counter: u64::MAX };
+        for reader in [Reader::Handshakes, Reader::Sessions] {
+            parts.store.applied().ack(reader, all, AckDetail::Nothing);
+        }
         let router = local_router(&parts, "local command", SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         Ok(Some(Self { parts, router, _lock: lock }))
     }

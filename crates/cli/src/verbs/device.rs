@@ -19,10 +19,10 @@ pub(crate) async fn device(verb: Device, dir: &Path, talk: &Talk, printer: Print
             add(&id, &body, out.as_deref(), dir, talk, printer).await
         }
         Device::List { after, limit } => {
-            let after =
-                after.map(|after| segment(&after).map(|after| format!("&after={after}"))).transpose()?;
-            let answer =
-                talk.ask(&format!("/api/v1/devices?limit={limit}{}", after.unwrap_or_default())).await?;
+            if let Some(after) = &after {
+                segment(after)?;
+            }
+            let answer = talk.list("devices", after, limit).await?;
             printer.show(&answer, |answer| {
                 let rows = answer["devices"].as_array().cloned().unwrap_or_default();
                 table(&rows, &["id", "project", "fleet", "standing", "label"])

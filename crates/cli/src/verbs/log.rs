@@ -12,7 +12,7 @@ use crate::talk::Talk;
 pub(crate) async fn log(verb: Log, dir: &Path, talk: &Talk, printer: Printer) -> Done {
     match verb {
         Log::Show { after, limit } => {
-            let answer = talk.ask(&format!("/api/v1/events?after={after}&limit={limit}")).await?;
+            let answer = talk.list("events", Some(after.to_string()), limit).await?;
             printer.show(&answer, |answer| {
                 let rows = answer["events"].as_array().cloned().unwrap_or_default();
                 rows.iter().map(line).collect()

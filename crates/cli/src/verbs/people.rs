@@ -20,7 +20,7 @@ pub(crate) async fn operator(verb: Operator, dir: &Path, talk: &Talk, printer: P
     match verb {
         Operator::Add { name, out } => add("/api/v1/operators", &name, &out, dir, talk, printer).await,
         Operator::List => {
-            let answer = talk.ask("/api/v1/principals").await?;
+            let answer = talk.list("principals", None, None).await?;
             printer.show(&answer, |answer| {
                 let rows = answer["principals"].as_array().cloned().unwrap_or_default();
                 table(&rows, &["kind", "name", "standing", "added_at", "added_by"])

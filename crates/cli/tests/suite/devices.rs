@@ -46,9 +46,9 @@ fn a_list_is_read_in_pages_of_any_size() {
     assert_eq!(ids(&site, &["--limit", "2", "--after", "d1"]), ["d2", "d3"]);
     assert_eq!(ids(&site, &["--after", "d4"]), Vec::<String>::new());
     let page = site.run(&["device", "list", "--limit", "2"]).done();
-    assert!(page.err.contains("more follow: bailiwick device list --after d1"), "{}", page.err);
-    let page = site.run(&["device", "list", "--limit", "5"]).done();
-    assert!(!page.err.contains("more follow"), "{}", page.err);
+    assert!(page.err.contains("that may not be all: go on with --after d1"), "{}", page.err);
+    let page = site.run(&["device", "list", "--limit", "6"]).done();
+    assert!(!page.err.contains("not be all"), "{}", page.err);
     served.stop();
 }
 
@@ -192,6 +192,17 @@ fn a_name_that_is_none_is_a_matter_of_usage() {
         assert!(!site.beside("files").exists(), "{name:?}");
     }
     assert_eq!(ids(&site, &[]), Vec::<String>::new());
+}
+
+#[test]
+fn without_a_server_nothing_lags_behind_a_revocation() {
+    let site = Site::new();
+    site.device("pump-7");
+    for act in ["suspend", "restore", "revoke"] {
+        let said = site.json(&["device", act, "pump-7"]);
+        assert_eq!(said["lagging"], Value::Array(Vec::new()), "{said}");
+        assert!(said["crl"]["number"].as_u64().unwrap() > 1, "{said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
