@@ -329,7 +329,11 @@ impl Future for Connection {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        ready!(self.turn(cx));
+        if self.turn(cx).is_pending() {
+            // On every way to sleep, or a later kill would wake nobody and be waited for without end.
+            self.shard.state.borrow_mut().io.asleep(self.conn);
+            return Poll::Pending;
+        }
         self.phase = Phase::Gone;
         self.shard.gone(self.conn);
         Poll::Ready(())

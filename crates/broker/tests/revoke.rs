@@ -116,6 +116,21 @@ async fn a_session_ends_with_its_certificates_last_day() {
     assert!(house.try_connect(&Tls::of(&house.pki, &leaf), "a").await.is_err());
 }
 
+/// A connection that was told to close waits for its client's goodbye; a kill has to reach it there.
+#[tokio::test]
+async fn a_silent_client_whose_session_was_taken_over_holds_up_no_revocation() {
+    let house = House::open().await;
+    let leaf = house.device("pump-7").await;
+    let other = house.device("pump-8").await;
+    // The first is closed, and its client takes no notice.
+    let silent = house.connect(&leaf, "same").await;
+    let _second = house.connect(&leaf, "same").await;
+    house.revoke("pump-7").await;
+    let mut bystander = house.connect(&other, "x").await;
+    bystander.ping().await.unwrap();
+    drop(silent);
+}
+
 #[tokio::test]
 async fn every_epoch_is_acknowledged_even_without_a_session() {
     let house = House::open().await;
