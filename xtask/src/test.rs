@@ -16,7 +16,7 @@ const STEPS: &[Step] = &[
         ))
     }),
     ("build", || shown(command("cargo", &["build", "--release", "--workspace", "--bins"]))),
-    ("tests", || shown(command("cargo", &["test", "--release", "--workspace"]))),
+    ("tests", || shown(command("cargo", &["test", "--release", "--workspace", "--no-fail-fast"]))),
     ("demo", demo),
     ("install", judges::install),
     ("openssl", || judges::judge("openssl", false)),
