@@ -41,6 +41,10 @@ async fn not_ready(admin: &Admin) -> Vec<Value> {
         Ok(stats) if stats.epoch_file_error.is_some() => {
             reasons.push(json!({"code": "store.epoch_file", "detail": "the epoch file cannot be written"}));
         }
+        Ok(stats) if stats.write_error.is_some() => {
+            reasons
+                .push(json!({"code": "store.not_written", "detail": "the last change could not be written"}));
+        }
         Ok(_) => {}
         Err(error) => {
             tracing::error!(code = error.code(), %error, "not ready");

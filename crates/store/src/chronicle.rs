@@ -167,6 +167,7 @@ impl Store {
             Backend::Sqlite(db) => {
                 let mut stats = db.read(meta::stats).await?;
                 stats.epoch_file_error = db.shared().epoch_file_error();
+                stats.write_error = db.shared().write_error();
                 Ok(stats)
             }
         }

@@ -408,6 +408,8 @@ pub struct Stats {
     pub epoch: Epoch,
     /// Why the epoch file could not be written, if so; the next commit tries again.
     pub epoch_file_error: Option<String>,
+    /// Why the last change could not be written, as on a full disk; none after one that could.
+    pub write_error: Option<String>,
 }
 
 /// What `recover` did.

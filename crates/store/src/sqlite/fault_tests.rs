@@ -60,6 +60,7 @@ async fn a_full_disk_refuses_clearly_leaves_nothing_half_done_and_heals() {
     };
     assert!(matches!(&error, StoreError::Full { detail } if detail.contains("full")), "{error}");
     assert_eq!((error.code(), error.blame()), ("store.full", types::Blame::Us));
+    assert_eq!(store.stats().await.unwrap().write_error, Some(error.to_string()));
     assert_whole(&store, added).await;
     // A revocation that finds no room changes neither rows nor view.
     let names: Vec<_> = (0..500).map(|n| id(&format!("denied-{n}"))).collect();
@@ -79,6 +80,7 @@ async fn a_full_disk_refuses_clearly_leaves_nothing_half_done_and_heals() {
     assert!(denied < 500);
     pragma(&db, "PRAGMA max_page_count = 1000000").await;
     add(&store, "last", 3_000).await.unwrap();
+    assert_eq!(store.stats().await.unwrap().write_error, None);
     assert_whole(&store, added + 1).await;
     drop((store, db));
     let (store, _db) = open(dir.path());

@@ -67,6 +67,7 @@ pub(crate) fn stats(conn: &Connection) -> Result<Stats, StoreError> {
         events: counter(conn, "events")?,
         epoch: epoch(conn)?,
         epoch_file_error: None,
+        write_error: None,
     })
 }
 

@@ -21,6 +21,7 @@ pub(crate) struct Shared {
     floor_written: AtomicI64,
     epoch_file: EpochFile,
     epoch_file_error: Mutex<Option<String>>,
+    write_error: Mutex<Option<String>>,
     applied: Applied,
     /// Whether a merge is on its way.
     merging: AtomicBool,
@@ -36,6 +37,8 @@ pub(crate) struct Effects {
     pub(crate) floor_noted: Option<Wall>,
     /// A date that the floor is set to, below the old one or not.
     pub(crate) floor_accepted: Option<Wall>,
+    /// What kept a job of the group from being written, where the fault is the store's own.
+    pub(crate) write_error: Option<String>,
 }
 
 impl Effects {
@@ -45,6 +48,7 @@ impl Effects {
         self.order_finished |= later.order_finished;
         self.floor_noted = later.floor_noted.max(self.floor_noted);
         self.floor_accepted = later.floor_accepted.or(self.floor_accepted);
+        self.write_error = later.write_error.or(self.write_error.take());
     }
 }
 
@@ -58,6 +62,7 @@ impl Shared {
             floor_written: AtomicI64::new(time_floor.0),
             epoch_file,
             epoch_file_error: Mutex::new(None),
+            write_error: Mutex::new(None),
             applied: Applied::new(),
             merging: AtomicBool::new(false),
         }
@@ -95,6 +100,15 @@ impl Shared {
 
     pub(crate) fn epoch_file_error(&self) -> Option<String> {
         self.epoch_file_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn write_error(&self) -> Option<String> {
+        self.write_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps how the last group fared, so that `/readyz` says it before a device finds out.
+    pub(crate) fn keep_write_error(&self, error: Option<String>) {
+        *self.write_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
     }
 
     /// Writes the epoch file. A failure does not undo the committed change, which holds; it is

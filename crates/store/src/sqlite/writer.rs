@@ -4,7 +4,7 @@ use audit::Event;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use trust::Change;
-use types::{Epoch, Now};
+use types::{Blame, Epoch, Now};
 
 use super::meta;
 use super::shared::{Effects, Shared};
@@ -101,13 +101,22 @@ pub(super) fn run(conn: &Connection, mut queue: mpsc::Receiver<Box<dyn Job>>, sh
         {
             group.push(job);
         }
+        let before = conn.total_changes();
         let committed = commit(conn, &mut group);
         let group_result = match committed {
-            Ok(effects) => {
+            Ok(mut effects) => {
+                // A group that changed nothing proves nothing about the disk.
+                let failed = effects.write_error.take();
+                if failed.is_some() || conn.total_changes() > before {
+                    shared.keep_write_error(failed);
+                }
                 shared.publish(effects);
                 Ok(())
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                shared.keep_write_error(Some(error.to_string()));
+                Err(error)
+            }
         };
         for job in group {
             job.answer(&group_result);
@@ -153,7 +162,10 @@ fn run_group(conn: &Connection, group: &mut [Box<dyn Job>]) -> Result<Effects, S
             Ok(more) => effects.absorb(more),
             // A full disk or a failing one can roll the whole transaction back by itself.
             Err(error) if conn.is_autocommit() => return Err(error),
-            Err(_) => {
+            Err(error) => {
+                if error.blame() == Blame::Us {
+                    effects.write_error = Some(error.to_string());
+                }
                 conn.prepare_cached("ROLLBACK TO job")?.execute([])?;
             }
         }

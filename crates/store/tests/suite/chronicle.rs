@@ -260,6 +260,7 @@ async fn counters_count_what_happened_and_survive() {
         events: 12,
         epoch: Epoch { incarnation: 0, counter: 1 },
         epoch_file_error: None,
+        write_error: None,
     };
     assert_eq!(store.stats().await.unwrap(), expected);
     drop(store);
