@@ -2,6 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::error::ServerError;
+
+/// The longest path of a Unix socket, on Linux: 108 bytes with the zero at its end.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
 /// The data folder of one installation.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -43,6 +48,22 @@ impl Layout {
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.dir.join("bailiwick.sock")
+    }
+
+    /// Whether the socket's path fits into a Unix address, whoever names the folder and from wherever.
+    ///
+    /// # Errors
+    /// The path is longer than every system takes.
+    pub fn socket_fits(&self) -> Result<(), ServerError> {
+        let path = std::path::absolute(self.socket())?;
+        let length = path.as_os_str().len();
+        if length > SOCKET_PATH_BYTES_MAX {
+            let error = format!(
+                "{length} bytes; a socket's path has {SOCKET_PATH_BYTES_MAX} at most: shorten the folder's"
+            );
+            return Err(ServerError::File { path, error });
+        }
+        Ok(())
     }
 
     /// The secret that unlocks the online keys, 0600.

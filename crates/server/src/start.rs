@@ -152,8 +152,10 @@ impl Sockets {
         // We hold the lock, so a socket that is there belongs to a server that is gone.
         let path = layout.socket();
         let _ = fs_err::remove_file(&path);
-        let unix = UnixListener::bind(&path)
-            .map_err(|error| ServerError::File { path: path.clone(), error: error.to_string() })?;
+        let unix = UnixListener::bind(&path).map_err(|error| {
+            let said = ServerError::File { path: path.clone(), error: error.to_string() };
+            layout.socket_fits().err().unwrap_or(said)
+        })?;
         fs_err::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
         Ok(Self { mqtt, devices, admin, plain, unix })
     }

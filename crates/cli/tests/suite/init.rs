@@ -21,6 +21,16 @@ fn names(folder: &TempDir) -> Vec<String> {
 }
 
 #[test]
+fn a_folder_whose_path_is_too_long_for_the_socket_is_refused_before_anything_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let longest = 107 - "/bailiwick.sock".len() - "/".len() - folder.path().as_os_str().len();
+    ran(&mut init(&folder, &"x".repeat(longest + 1)))
+        .refused(1, &["bailiwick.sock: 108 bytes; a socket's path has 107 at most"]);
+    assert_eq!(names(&folder), Vec::<String>::new());
+    ran(&mut init(&folder, &"x".repeat(longest))).done();
+}
+
+#[test]
 fn every_folder_is_0700_and_every_key_and_the_unlock_secret_are_0600() {
     let site = Site::new();
     let all = picture(&site.dir);

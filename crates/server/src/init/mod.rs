@@ -79,6 +79,7 @@ pub struct Made {
 /// # Errors
 /// The folder holds something already, a host is no name, or a file can't be written.
 pub async fn init(layout: &Layout, plan: &InitPlan) -> Result<Made, ServerError> {
+    layout.socket_fits()?;
     let dir = layout.dir();
     let building = dir.join(BUILDING);
     let was_there = match fs_err::read_dir(dir) {
