@@ -70,7 +70,13 @@ fn is_of_one_client(error: &io::Error) -> bool {
 /// Flow B: from a TCP connection to a session's task, in one line, under one deadline.
 async fn connect(door: Arc<Door>, tcp: TcpStream, from: SocketAddr, mut pass: Pass) {
     let deadline = door.settings.handshake_timeout;
-    let admitted = tokio::time::timeout(deadline, admit(&door, tcp)).await;
+    let admitted = tokio::select! {
+        admitted = tokio::time::timeout(deadline, admit(&door, tcp)) => admitted,
+        () = pass.evicted() => {
+            let detail = "its handshake was the oldest unfinished one and made room for a newer".to_owned();
+            return door.refuse(from, RefusedHandshake::over_limit(detail));
+        }
+    };
     pass.handshake_done();
     let admitted = match admitted {
         Ok(Ok(admitted)) => admitted,

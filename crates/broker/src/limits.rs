@@ -1,9 +1,10 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use guard::Bucket;
+use tokio::sync::Notify;
 use types::Mono;
 
 use crate::settings::AddressLimits;
@@ -34,8 +35,6 @@ impl AddressKey {
 pub(crate) enum LimitReached {
     Connections(usize),
     PerAddress(usize),
-    Handshakes(usize),
-    HandshakesPerAddress(usize),
     Rate(u32),
 }
 
@@ -44,10 +43,6 @@ impl std::fmt::Display for LimitReached {
         match self {
             Self::Connections(max) => write!(f, "{max} connections are open, the limit of this listener"),
             Self::PerAddress(max) => write!(f, "{max} connections are open from this address, its limit"),
-            Self::Handshakes(max) => write!(f, "{max} handshakes are unfinished, the limit of this listener"),
-            Self::HandshakesPerAddress(max) => {
-                write!(f, "{max} handshakes are unfinished from this address, its limit")
-            }
             Self::Rate(max) => write!(f, "more than {max} connections per second from this address"),
         }
     }
@@ -55,6 +50,8 @@ impl std::fmt::Display for LimitReached {
 
 struct Address {
     live: usize,
+    /// Its unfinished handshakes, oldest first; some may be over already.
+    unfinished: VecDeque<u64>,
     handshakes: usize,
     rate: Bucket,
     seen: Mono,
@@ -62,7 +59,9 @@ struct Address {
 
 struct Counts {
     live: usize,
-    handshakes: usize,
+    /// The unfinished handshakes by their age; whoever is taken out of here makes room.
+    unfinished: BTreeMap<u64, (AddressKey, Arc<Notify>)>,
+    next: u64,
     addresses: HashMap<AddressKey, Address>,
     /// How large the table may grow before it is looked through again.
     clear_at: usize,
@@ -78,7 +77,8 @@ pub(crate) struct Gate {
 pub(crate) struct Pass {
     gate: Arc<Gate>,
     key: AddressKey,
-    in_handshake: bool,
+    number: u64,
+    evicted: Arc<Notify>,
 }
 
 impl Gate {
@@ -99,14 +99,12 @@ impl Gate {
         if counts.live >= limits.connections_max {
             return Err(LimitReached::Connections(limits.connections_max));
         }
-        if counts.handshakes >= limits.handshakes_max {
-            return Err(LimitReached::Handshakes(limits.handshakes_max));
-        }
         if counts.addresses.len() >= counts.clear_at && !counts.addresses.contains_key(&key) {
             counts.forget_quiet(now);
         }
         let entry = counts.addresses.entry(key).or_insert_with(|| Address {
             live: 0,
+            unfinished: VecDeque::new(),
             handshakes: 0,
             rate: Bucket::new(limits.per_address_per_second, limits.per_address_burst),
             seen: now,
@@ -115,23 +113,28 @@ impl Gate {
         if entry.live >= limits.per_address_max {
             return Err(LimitReached::PerAddress(limits.per_address_max));
         }
-        if entry.handshakes >= limits.handshakes_per_address_max {
-            return Err(LimitReached::HandshakesPerAddress(limits.handshakes_per_address_max));
-        }
         if !entry.rate.take(now, 1) {
             return Err(LimitReached::Rate(limits.per_address_per_second));
         }
         entry.live += 1;
-        entry.handshakes += 1;
         counts.live += 1;
-        counts.handshakes += 1;
-        Ok(Pass { gate: Arc::clone(self), key, in_handshake: true })
+        // Silent connections must not keep others out: the oldest handshake makes room, first of
+        // this address, then of all. One that goes on is over long before it is the oldest.
+        if counts.handshakes_of(key) >= limits.handshakes_per_address_max {
+            counts.evict_oldest_of(key);
+        }
+        if counts.unfinished.len() >= limits.handshakes_max {
+            counts.evict_oldest();
+        }
+        let evicted = Arc::new(Notify::new());
+        let number = counts.begin(key, Arc::clone(&evicted));
+        Ok(Pass { gate: Arc::clone(self), key, number, evicted })
     }
 
     /// Connections and unfinished handshakes, now.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let counts = self.lock();
-        (counts.live, counts.handshakes)
+        (counts.live, counts.unfinished.len())
     }
 
     /// A counter is never left half-changed, so a poisoned lock is as good as any.
@@ -142,7 +145,65 @@ impl Gate {
 
 impl Counts {
     fn new() -> Self {
-        Self { live: 0, handshakes: 0, addresses: HashMap::new(), clear_at: IDLE_ADDRESSES_MAX }
+        Self {
+            live: 0,
+            unfinished: BTreeMap::new(),
+            next: 0,
+            addresses: HashMap::new(),
+            clear_at: IDLE_ADDRESSES_MAX,
+        }
+    }
+
+    fn handshakes_of(&self, key: AddressKey) -> usize {
+        self.addresses.get(&key).map_or(0, |address| address.handshakes)
+    }
+
+    fn begin(&mut self, key: AddressKey, evicted: Arc<Notify>) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.unfinished.insert(number, (key, evicted));
+        if let Some(address) = self.addresses.get_mut(&key) {
+            address.handshakes += 1;
+            address.unfinished.push_back(number);
+        }
+        number
+    }
+
+    /// Takes a handshake out of the count, once; its connection may go on or be told to go.
+    fn finish(&mut self, number: u64) -> Option<Arc<Notify>> {
+        let (key, evicted) = self.unfinished.remove(&number)?;
+        let open = &self.unfinished;
+        if let Some(address) = self.addresses.get_mut(&key) {
+            address.handshakes = address.handshakes.saturating_sub(1);
+            // What is over goes from the front at once and from the middle when the list is mostly that.
+            while address.unfinished.front().is_some_and(|first| !open.contains_key(first)) {
+                address.unfinished.pop_front();
+            }
+            if address.unfinished.len() > 2 * address.handshakes + 16 {
+                address.unfinished.retain(|number| open.contains_key(number));
+            }
+        }
+        Some(evicted)
+    }
+
+    fn evict_oldest(&mut self) {
+        if let Some(oldest) = self.unfinished.keys().next().copied() {
+            self.evict(oldest);
+        }
+    }
+
+    fn evict_oldest_of(&mut self, key: AddressKey) {
+        let oldest = self.addresses.get(&key).and_then(|address| address.unfinished.front().copied());
+        if let Some(oldest) = oldest {
+            self.evict(oldest);
+        }
+    }
+
+    fn evict(&mut self, number: u64) {
+        if let Some(evicted) = self.finish(number) {
+            // A permit is kept for a task that is not waiting yet.
+            evicted.notify_one();
+        }
     }
 
     /// Drops the addresses that have nothing open: first those that are quiet; if that is not
@@ -160,20 +221,20 @@ impl Counts {
 impl Pass {
     /// The handshake is over, well or badly.
     pub(crate) fn handshake_done(&mut self) {
-        if std::mem::take(&mut self.in_handshake) {
-            let mut counts = self.gate.lock();
-            counts.handshakes = counts.handshakes.saturating_sub(1);
-            if let Some(address) = counts.addresses.get_mut(&self.key) {
-                address.handshakes = address.handshakes.saturating_sub(1);
-            }
-        }
+        self.gate.lock().finish(self.number);
+    }
+
+    /// Ends when this handshake has to make room for a newer one.
+    pub(crate) fn evicted(&self) -> impl Future<Output = ()> + use<> {
+        let evicted = Arc::clone(&self.evicted);
+        async move { evicted.notified().await }
     }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        self.handshake_done();
         let mut counts = self.gate.lock();
+        counts.finish(self.number);
         counts.live = counts.live.saturating_sub(1);
         if let Some(address) = counts.addresses.get_mut(&self.key) {
             address.live = address.live.saturating_sub(1);
@@ -209,12 +270,17 @@ mod tests {
         assert_ne!(key("192.0.2.7"), key("192.0.2.8"));
     }
 
+    fn is_evicted(pass: &Pass) -> bool {
+        use std::task::{Context, Waker};
+        let mut waiting = Box::pin(pass.evicted());
+        waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
     #[test]
     fn each_limit_names_itself_and_a_dropped_pass_gives_its_place_back() {
         let gate = Gate::new(limits());
         let now = Mono(0);
         let mut first = gate.enter(at("192.0.2.1:1"), now).unwrap();
-        assert_eq!(gate.enter(at("192.0.2.1:2"), now).err(), Some(LimitReached::HandshakesPerAddress(1)));
         first.handshake_done();
         first.handshake_done();
         let mut second = gate.enter(at("192.0.2.1:2"), now).unwrap();
@@ -224,12 +290,37 @@ mod tests {
         let fourth = gate.enter(at("192.0.2.3:1"), now).unwrap();
         assert_eq!(gate.counts(), (4, 2));
         assert_eq!(gate.enter(at("192.0.2.4:1"), now).err(), Some(LimitReached::Connections(4)));
-        drop(first);
-        let fifth = gate.enter(at("192.0.2.4:1"), now).unwrap();
-        drop(second);
-        assert_eq!(gate.enter(at("192.0.2.5:1"), now).err(), Some(LimitReached::Handshakes(3)));
-        drop((third, fourth, fifth));
+        drop((first, second, third, fourth));
         assert_eq!(gate.counts(), (0, 0));
+    }
+
+    #[test]
+    fn a_newcomer_takes_the_place_of_its_own_addresss_oldest_handshake() {
+        let gate = Gate::new(limits());
+        let now = Mono(0);
+        let silent = gate.enter(at("192.0.2.1:1"), now).unwrap();
+        let other = gate.enter(at("192.0.2.2:1"), now).unwrap();
+        assert!(!is_evicted(&silent));
+        let newcomer = gate.enter(at("192.0.2.1:2"), now).unwrap();
+        assert!(is_evicted(&silent) && !is_evicted(&other) && !is_evicted(&newcomer));
+        assert_eq!(gate.counts(), (3, 2));
+        drop(silent);
+        assert_eq!(gate.counts(), (2, 2));
+    }
+
+    #[test]
+    fn silent_connections_of_many_addresses_keep_no_newcomer_out() {
+        let gate = Gate::new(AddressLimits { connections_max: 100, ..limits() });
+        let now = Mono(0);
+        let mut entered: Vec<Pass> =
+            (1..=5).map(|last| gate.enter(at(&format!("192.0.2.{last}:1")), now).unwrap()).collect();
+        let evicted: Vec<bool> = entered.iter().map(is_evicted).collect();
+        assert_eq!(evicted, [true, true, false, false, false]);
+        assert_eq!(gate.counts(), (5, 3));
+        // One that finishes in time is never told to go.
+        entered[2].handshake_done();
+        let _newest = gate.enter(at("192.0.2.9:1"), now).unwrap();
+        assert!(!is_evicted(&entered[2]) && !is_evicted(&entered[3]));
     }
 
     #[test]
@@ -265,9 +356,5 @@ mod tests {
             "7 connections are open from this address, its limit"
         );
         assert_eq!(LimitReached::Rate(9).to_string(), "more than 9 connections per second from this address");
-        assert_eq!(
-            LimitReached::Handshakes(5).to_string(),
-            "5 handshakes are unfinished, the limit of this listener"
-        );
     }
 }

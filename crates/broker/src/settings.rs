@@ -77,9 +77,9 @@ pub struct AddressLimits {
     pub connections_max: usize,
     /// Open connections from one IPv4 address or IPv6 /64; a fleet may sit behind one address.
     pub per_address_max: usize,
-    /// Connections in all whose handshake is unfinished.
+    /// Connections in all whose handshake is unfinished; beyond, the oldest makes room.
     pub handshakes_max: usize,
-    /// Connections from one address whose handshake is unfinished.
+    /// Connections from one address whose handshake is unfinished; beyond, its oldest makes room.
     pub handshakes_per_address_max: usize,
     /// New connections per second from one address, in the long run.
     pub per_address_per_second: u32,
