@@ -97,6 +97,8 @@ pub(crate) struct Session {
     pub(crate) owner: Arc<VerifiedPeer>,
     pub(crate) persistent: bool,
     pub(crate) link: Option<Link>,
+    /// When it last lost its connection.
+    pub(crate) left_at: Mono,
     /// Why nothing is delivered to it and nothing queued for it, if so.
     pub(crate) frozen: Option<Reason>,
     pub(crate) filters: FxHashMap<TopicFilter, QoS>,
@@ -132,6 +134,7 @@ impl Session {
             owner,
             persistent,
             link: None,
+            left_at: Mono::default(),
             frozen: None,
             filters: FxHashMap::default(),
             inflight: VecDeque::new(),

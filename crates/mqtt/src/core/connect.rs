@@ -154,31 +154,43 @@ impl Core {
         }
     }
 
-    /// Whether the identity may have one more connection, and one more session.
-    fn check_room(&self, conn: &Conn, key: &SessionKey, sink: &mut dyn Sink) -> Result<(), Refused> {
-        let none = Vec::new();
-        let sessions = self.identities.get(key.identity()).unwrap_or(&none);
-        let others =
-            sessions.iter().filter_map(|&at| self.hub.sessions.get(at as usize)).filter(|s| *s.key != *key);
-        let (mut live, mut all) = (0, 0);
-        for session in others {
+    /// Whether the identity may have one more connection. One more session it may always have: the
+    /// one that has been without a connection for longest makes room, or a device that once chose
+    /// other client ids could never come in under a new one.
+    fn check_room(&mut self, conn: &Conn, key: &SessionKey, sink: &mut dyn Sink) -> Result<(), Refused> {
+        let sessions = self.identities.get(key.identity()).map_or(&[][..], Vec::as_slice);
+        let others = sessions
+            .iter()
+            .filter_map(|&at| self.hub.sessions.get(at as usize).map(|session| (at, session)))
+            .filter(|(_, session)| *session.key != *key);
+        let (mut live, mut all, mut oldest) = (0, 0, None);
+        for (at, session) in others {
             all += 1;
             live += usize::from(session.link.is_some());
+            if session.link.is_none() && oldest.is_none_or(|(_, left_at)| session.left_at < left_at) {
+                oldest = Some((at, session.left_at));
+            }
         }
         let limits = &self.hub.limits;
         let (limit, most) = if live >= limits.connections_per_identity_max {
             (Limit::Connections, limits.connections_per_identity_max)
-        } else if all >= limits.sessions_per_identity_max {
-            (Limit::Sessions, limits.sessions_per_identity_max)
-        } else {
+        } else if all < limits.sessions_per_identity_max {
             return Ok(());
+        } else {
+            (Limit::Sessions, limits.sessions_per_identity_max)
         };
         sink.note(Note::LimitReached { conn: Some(conn.id), who: Arc::clone(&conn.peer), limit, count: 1 });
-        Err(Refused {
-            code: ConnectReturnCode::ServerUnavailable,
-            reason: Reason::Limit,
-            detail: format!("limit {} of {most} is reached", limit.code()),
-        })
+        match (limit, oldest) {
+            (Limit::Sessions, Some((at, _))) => {
+                self.discard(at, sink);
+                Ok(())
+            }
+            _ => Err(Refused {
+                code: ConnectReturnCode::ServerUnavailable,
+                reason: Reason::Limit,
+                detail: format!("limit {} of {most} is reached", limit.code()),
+            }),
+        }
     }
 
     /// [MQTT-3.2.2-5] a return code other than 0 is followed by the close, [MQTT-3.2.2-4] and goes

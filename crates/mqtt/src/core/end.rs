@@ -48,7 +48,7 @@ impl Core {
             None => Arc::from(""),
         };
         if let Some((at, _)) = session {
-            self.unlink(at, sink);
+            self.unlink(now, at, sink);
         }
         // The shell hears of the end before it hears of what the will does.
         let who = Arc::clone(&peer);
@@ -65,8 +65,9 @@ impl Core {
     }
 
     /// A session loses its connection, and a clean session ends [MQTT-3.1.2-6].
-    fn unlink(&mut self, at: u32, sink: &mut dyn Sink) {
+    fn unlink(&mut self, now: Now, at: u32, sink: &mut dyn Sink) {
         let Some(session) = self.hub.sessions.get_mut(at as usize) else { return };
+        session.left_at = now.mono;
         if let Some(link) = session.link.take() {
             self.hub.stats.output_bytes = self.hub.stats.output_bytes.saturating_sub(link.waiting);
         }

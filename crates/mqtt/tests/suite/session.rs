@@ -141,21 +141,32 @@ fn connections_of_one_identity_are_limited_but_a_takeover_is_none_more() {
 }
 
 #[test]
-fn sessions_of_one_identity_are_limited_live_or_stored() {
+fn the_session_that_was_left_first_makes_room_for_one_more() {
     let mut w = World::with(Limits { sessions_per_identity_max: 2, ..Limits::default() });
-    for id in ["a", "b"] {
-        let conn = w.client_with("dev-1", &hello(id).stored());
-        w.lose(conn);
-    }
+    let (a, b) = (w.client_with("dev-1", &hello("a").stored()), w.client_with("dev-1", &hello("b").stored()));
+    w.lose(b);
+    w.later(std::time::Duration::from_secs(1));
+    w.lose(a);
     let third = w.open("dev-1");
-    assert_eq!(w.send(third, &hello("c").bytes()), ["connack 0 3"]);
+    assert_eq!(w.send(third, &hello("c").stored().bytes()), ["connack 0 0"]);
     assert_eq!(w.limits_told(), [(mqtt::Limit::Sessions, 1)]);
+    // "b" was left before "a", so "a" is still there.
     let known = w.open("dev-1");
     assert_eq!(w.send(known, &hello("a").stored().bytes()), ["connack 1 0"]);
     w.lose(known);
-    // A clean connect gives the place of its session back.
-    let clean = w.client_with("dev-1", &hello("b"));
-    w.lose(clean);
+    w.lose(third);
+    let lost = w.open("dev-1");
+    assert_eq!(w.send(lost, &hello("b").stored().bytes()), ["connack 0 0"]);
+}
+
+#[test]
+fn sessions_that_are_all_live_make_no_room() {
+    let mut w = World::with(Limits { sessions_per_identity_max: 2, ..Limits::default() });
+    let live = [w.client_with("dev-1", &hello("a")), w.client_with("dev-1", &hello("b"))];
+    let third = w.open("dev-1");
+    assert_eq!(w.send(third, &hello("c").bytes()), ["connack 0 3"]);
+    // A clean session that ends gives its place back.
+    w.lose(live[0]);
     let fourth = w.open("dev-1");
     assert_eq!(w.send(fourth, &hello("c").stored().bytes()), ["connack 0 0"]);
 }
