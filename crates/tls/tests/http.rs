@@ -279,6 +279,62 @@ async fn connections_over_the_limit_are_closed() {
 }
 
 #[tokio::test]
+async fn one_address_cannot_hold_all_connections() {
+    let pki = Pki::fixed();
+    for over_tls in [false, true] {
+        let limits = HttpLimits { connections_per_address_max: 2, ..HttpLimits::default() };
+        let server = start(&pki, over_tls, limits).await;
+        // Answered connections that stay open: over TLS, their handshakes are finished.
+        let (held, again) =
+            (open(&pki, over_tls, server.port).await, open(&pki, over_tls, server.port).await);
+        let mut third = plain(server.port).await;
+        assert_eq!(within(third.read(&mut [0; 1])).await.unwrap_or_default(), 0, "tls {over_tls}");
+        let of_address = |event: &Event| {
+            matches!(event, Event::ConnectionRefused { reason, detail, .. }
+            if reason == "conn.limit" && detail == "2 connections from this address; limit 2")
+        };
+        server.recorder.wait(DEADLINE, of_address).await;
+        // Another address is not held back.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+        let other = within(socket.connect(([127, 0, 0, 1], server.port).into())).await.unwrap();
+        drop(asked(&pki, over_tls, other).await.expect("another address is let in"));
+        // A closed connection makes room.
+        drop(held);
+        let mut entered = None;
+        for _ in 0..200 {
+            entered = asked(&pki, over_tls, plain(server.port).await).await;
+            if entered.is_some() {
+                break;
+            }
+        }
+        assert!(entered.is_some(), "tls {over_tls}");
+        drop(again);
+    }
+}
+
+type Held = Box<dyn tokio::io::AsyncRead + Send + Unpin>;
+
+async fn open(pki: &Pki, over_tls: bool, port: u16) -> Held {
+    asked(pki, over_tls, plain(port).await).await.expect("answered")
+}
+
+/// Sends one request and keeps the connection; none if it was closed instead.
+async fn asked(pki: &Pki, over_tls: bool, mut tcp: TcpStream) -> Option<Held> {
+    let request = b"GET /who HTTP/1.1\r\nhost: a\r\n\r\n";
+    let mut buffer = [0; 15];
+    if !over_tls {
+        tcp.write_all(request).await.ok()?;
+        within(tcp.read_exact(&mut buffer)).await.ok()?;
+        return Some(Box::new(tcp));
+    }
+    let mut stream = within(connector(pki, None).connect_over(tcp, "localhost")).await.ok()?;
+    stream.write_all(request).await.ok()?;
+    within(stream.read_exact(&mut buffer)).await.ok()?;
+    Some(Box::new(stream))
+}
+
+#[tokio::test]
 async fn a_connection_that_stays_open_is_believed_no_longer_than_its_certificate() {
     let pki = Pki::fixed();
     let server = start(&pki, true, HttpLimits::default()).await;

@@ -18,6 +18,10 @@ pub struct HttpLimits {
     pub drain_deadline: Duration,
     /// Connections at one time.
     pub connections_max: usize,
+    /// Connections at one time from one address (/64 for IPv6), from their first byte to their last,
+    /// so that no address holds all of `connections_max`. Many clients may share one address, and
+    /// each holds its connection for a few seconds.
+    pub connections_per_address_max: usize,
     /// Unfinished handshakes at one time from one address (/64 for IPv6).
     pub unfinished_per_address_max: usize,
     /// The head of a request.
@@ -35,6 +39,7 @@ impl Default for HttpLimits {
             write_deadline: Duration::from_secs(20),
             drain_deadline: Duration::from_secs(5),
             connections_max: 2_048,
+            connections_per_address_max: 256,
             unfinished_per_address_max: 64,
             header_bytes_max: 16 * 1024,
             body_bytes_max: 64 * 1024,
@@ -42,18 +47,18 @@ impl Default for HttpLimits {
     }
 }
 
-/// Counts unfinished handshakes per address. Only those are limited: a client that finishes its
-/// handshake is never held back for what others behind its address do.
+/// Counts per address: once for unfinished handshakes, and once, with a wider limit because many
+/// clients may share an address, for connections as long as they live.
 #[derive(Clone, Default)]
-pub(crate) struct Unfinished(Arc<Mutex<HashMap<IpAddr, usize>>>);
+pub(crate) struct PerAddress(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
-/// One unfinished handshake; counted until it is dropped.
+/// One handshake or connection; counted until it is dropped.
 pub(crate) struct Counted {
-    all: Unfinished,
+    all: PerAddress,
     address: IpAddr,
 }
 
-impl Unfinished {
+impl PerAddress {
     /// Counts one more of `address`; `None` at the limit.
     pub(crate) fn begin(&self, address: IpAddr, max: usize) -> Option<Counted> {
         let address = network_of(address);
@@ -92,8 +97,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unfinished_handshakes_are_counted_per_address_and_given_back() {
-        let all = Unfinished::default();
+    fn what_is_open_is_counted_per_address_and_given_back() {
+        let all = PerAddress::default();
         let (a, b): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         let first = all.begin(a, 2).unwrap();
         let second = all.begin(a, 2).unwrap();

@@ -24,7 +24,7 @@ use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
 use x509::VerifiedChain;
 
-use super::limits::{HttpLimits, Unfinished};
+use super::limits::{HttpLimits, PerAddress};
 use super::problem::Problem;
 use super::stall::StallGuard;
 use crate::accept::{Acceptor, HandshakeInfo, RefusedHandshake};
@@ -47,7 +47,7 @@ pub async fn serve(
     observer: Arc<dyn Observer>,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let unfinished = Unfinished::default();
+    let (connected, unfinished) = (PerAddress::default(), PerAddress::default());
     let shared = Arc::new(Shared { acceptor, router, limits, observer });
     let mut open = JoinSet::new();
     loop {
@@ -71,6 +71,12 @@ pub async fn serve(
             shared.note_refusal(peer, RefusedHandshake::over_limit(detail));
             continue;
         }
+        let Some(held) = connected.begin(peer.ip(), limits.connections_per_address_max) else {
+            let most = limits.connections_per_address_max;
+            let detail = format!("{most} connections from this address; limit {most}");
+            shared.note_refusal(peer, RefusedHandshake::over_limit(detail));
+            continue;
+        };
         let Some(counted) = unfinished.begin(peer.ip(), limits.unfinished_per_address_max) else {
             let detail = format!(
                 "{} unfinished handshakes from this address; limit {0}",
@@ -80,7 +86,10 @@ pub async fn serve(
             continue;
         };
         let (shared, shutdown) = (shared.clone(), shutdown.clone());
-        open.spawn(async move { shared.serve_one(tcp, peer, counted, shutdown).await });
+        open.spawn(async move {
+            shared.serve_one(tcp, peer, counted, shutdown).await;
+            drop(held);
+        });
     }
     drop(listener);
     let drained = timeout(shared.limits.drain_deadline, async { while open.join_next().await.is_some() {} });
