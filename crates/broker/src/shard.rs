@@ -191,6 +191,9 @@ impl Shard {
     ) {
         let mailbox = &self.mailboxes[usize::from(self.id)];
         view.mark_changed();
+        // One timer for all turns, and ahead of the mailbox: what is due is not put off by mail.
+        let beat = tokio::time::sleep(self.until_next());
+        tokio::pin!(beat);
         loop {
             tokio::select! {
                 biased;
@@ -207,12 +210,15 @@ impl Shard {
                     let table = replay.borrow_and_update().clone();
                     self.step(Input::Replay(table));
                 }
+                () = &mut beat => {
+                    self.tick();
+                    beat.as_mut().reset(tokio::time::Instant::now() + self.until_next());
+                }
                 () = mailbox.filled() => {
                     if self.open_mail(mailbox.take()) {
                         break;
                     }
                 }
-                () = tokio::time::sleep(self.until_next()) => self.tick(),
             }
         }
         self.stop().await;

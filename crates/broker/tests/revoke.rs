@@ -116,6 +116,28 @@ async fn a_session_ends_with_its_certificates_last_day() {
     assert!(house.try_connect(&Tls::of(&house.pki, &leaf), "a").await.is_err());
 }
 
+/// Dates are looked at by the clock, however much the shard is asked meanwhile.
+#[tokio::test]
+async fn a_certificate_ends_its_session_on_a_shard_whose_mailbox_is_always_filled() {
+    let mut settings = common::settings();
+    settings.tick = Duration::from_millis(50);
+    let house = House::with(settings).await;
+    let leaf = house.device("pump-7").await;
+    let client = house.connect(&leaf, "a").await;
+    house.set_wall(Wall(leaf.certificate().not_after().0 + 1000));
+    let busy = async {
+        loop {
+            house.broker().live(None, 1).await;
+        }
+    };
+    let (reason, _) = tokio::select! {
+        ended = house.ended("pump-7") => ended,
+        () = busy => panic!("it never rests"),
+    };
+    assert_eq!(reason, "trust.expired");
+    assert_eq!(client.rest().await, []);
+}
+
 /// A connection that was told to close waits for its client's goodbye; a kill has to reach it there.
 #[tokio::test]
 async fn a_silent_client_whose_session_was_taken_over_holds_up_no_revocation() {
