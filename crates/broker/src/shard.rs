@@ -412,18 +412,22 @@ impl Shard {
 
     /// Ends a session whose peer is believed no more: nothing more is sent, no will is due.
     fn end(&self, conn: ConnId, reason: Reason, detail: &str) -> bool {
-        let was_open = {
-            let state = &mut *self.state.borrow_mut();
-            if !state.io.kill(conn, reason) {
-                return false;
-            }
-            self.teller.ended(state.io.slot_mut(conn), reason, detail);
-            state.io.slot_mut(conn).is_some_and(|slot| std::mem::take(&mut slot.in_core))
-        };
-        if was_open {
+        let cut = self.cut(conn, reason, detail);
+        if cut == Some(true) {
             self.step(Input::Ended { conn, reason });
         }
-        true
+        cut.is_some()
+    }
+
+    /// Closes a connection at once and tells why. `None` if that was done before, otherwise whether
+    /// the state machine has yet to hear of it.
+    fn cut(&self, conn: ConnId, reason: Reason, detail: &str) -> Option<bool> {
+        let state = &mut *self.state.borrow_mut();
+        if !state.io.kill(conn, reason) {
+            return None;
+        }
+        self.teller.ended(state.io.slot_mut(conn), reason, detail);
+        Some(state.io.slot_mut(conn).is_some_and(|slot| std::mem::take(&mut slot.in_core)))
     }
 
     /// The network connection is over; the state machine sends the will that is due.
@@ -533,7 +537,14 @@ impl Shard {
 
     fn disconnect(&self, number: u64) -> bool {
         let found = self.state.borrow().io.iter().find(|(_, slot)| slot.who.number == number).map(|(c, _)| c);
-        found.is_some_and(|conn| self.end(conn, Reason::ServerStops, "ended by an operator"))
+        let Some(conn) = found else { return false };
+        let reason = Reason::ServerStops;
+        let cut = self.cut(conn, reason, "ended by an operator");
+        if cut == Some(true) {
+            // The peer is believed as before, so its stored session goes on being filled.
+            self.step(Input::Closed { conn, reason });
+        }
+        cut.is_some()
     }
 
     /// Closes every session in order, waits for them, and then for nobody.

@@ -225,6 +225,31 @@ async fn an_operator_can_end_one_connection() {
     house.connect(&leaf, "a").await.ping().await.unwrap();
 }
 
+/// To end a connection takes no trust away, so what the client keeps here goes on as for any lost one.
+#[tokio::test]
+async fn a_stored_session_whose_connection_an_operator_ended_goes_on_being_filled() {
+    let house = House::open().await;
+    let leaf = house.device("pump-7").await;
+    let backend = house.service("backend").await;
+    let mut hello = connect_packet("a", None);
+    // The flags of CONNECT: no clean session.
+    hello[9] = 0;
+    let mut client = Client::open(house.address, &Tls::of(&house.pki, &leaf)).await.unwrap();
+    client.send(&hello).await.unwrap();
+    assert_eq!(client.next().await.unwrap().body, [0, 0]);
+    assert_eq!(client.subscribe("broadcast/#", 1).await, 1);
+    let live = house.broker().live(None, 10).await;
+    assert!(house.broker().disconnect(live[0].conn).await);
+    assert_eq!(client.rest().await, []);
+    house.connect(&backend, "w").await.publish_acked("broadcast/all", b"meanwhile").await;
+    let mut again = Client::open(house.address, &Tls::of(&house.pki, &leaf)).await.unwrap();
+    again.send(&hello).await.unwrap();
+    // The session is present, and so is what came in between.
+    assert_eq!(again.next().await.unwrap().body, [1, 0]);
+    let message = again.next().await.unwrap().message();
+    assert_eq!(message, ("broadcast/all".to_owned(), b"meanwhile".to_vec()));
+}
+
 #[tokio::test]
 async fn a_shutdown_closes_every_session_and_the_port() {
     let mut house = House::open().await;
