@@ -76,6 +76,11 @@ impl House {
     }
 
     pub(crate) async fn with(settings: Settings) -> Self {
+        Self::at(Ipv4Addr::LOCALHOST, settings).await
+    }
+
+    /// On an address of its own, for a test that looks at the port after it was given back.
+    pub(crate) async fn at(ip: Ipv4Addr, settings: Settings) -> Self {
         let pki = Pki::fixed();
         let clock = Arc::new(StepClock::new(pki.now()));
         let dir = tempfile::tempdir().unwrap();
@@ -112,7 +117,7 @@ impl House {
             clock: clock.clone(),
             observer: heard.clone(),
         };
-        let listener = broker::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let listener = broker::listen(SocketAddr::from((ip, 0))).unwrap();
         let broker = broker::start(settings, listener, deps).await.unwrap();
         let address = broker.local_addr();
         Self { pki, store, clock, heard, broker: Some(broker), address, policy, replay, dir }
