@@ -2,6 +2,7 @@ use std::io;
 use std::net::{SocketAddr, TcpStream as StdTcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use audit::{Event, Observer};
 use rustls::ServerConnection;
@@ -10,16 +11,19 @@ use tls::{Accepted, RefusedHandshake};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use trust::VerifiedPeer;
-use types::{Clock, Principal, Reason};
+use types::{Clock, Mono, Principal, Reason};
 use x509::Certificate;
 
 use crate::limits::{Gate, Pass};
+use crate::pace::{Pace, withheld_text};
 use crate::settings::Settings;
 use crate::shard::{Arrival, ShardMail};
 use crate::stats::Counters;
 
 /// How long the accept loop rests when the system has no more file descriptors.
-const BREATH: std::time::Duration = std::time::Duration::from_millis(20);
+const BREATH: Duration = Duration::from_millis(20);
+/// An alert about it goes into the record at most this often, however long that lasts.
+const ALERT_EVERY: Duration = Duration::from_secs(60);
 
 /// Who stands at the door: takes connections in up to the shard of their identity.
 pub(crate) struct Door {
@@ -36,6 +40,7 @@ pub(crate) struct Door {
 
 /// Accepts until it is told to stop. Nothing here waits for a client.
 pub(crate) async fn accept(door: Arc<Door>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+    let mut alerts = Pace::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -51,8 +56,7 @@ pub(crate) async fn accept(door: Arc<Door>, listener: TcpListener, mut stop: wat
             },
             Err(error) if is_of_one_client(&error) => {}
             Err(error) => {
-                door.observer
-                    .note(Event::Alert { code: "broker.accept".to_owned(), detail: error.to_string() });
+                tell_not_accepted(&mut alerts, &*door.observer, door.clock.now().mono, &error);
                 tokio::time::sleep(BREATH).await;
             }
         }
@@ -65,6 +69,14 @@ fn is_of_one_client(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
     )
+}
+
+/// Tells that nobody can be accepted, at once and then once a minute.
+fn tell_not_accepted(alerts: &mut Pace, observer: &dyn Observer, now: Mono, error: &io::Error) {
+    if let Some(withheld) = alerts.pass(now, ALERT_EVERY) {
+        let detail = format!("{error}{}", withheld_text(withheld));
+        observer.note(Event::Alert { code: "broker.accept".to_owned(), detail });
+    }
 }
 
 /// Flow B: from a TCP connection to a session's task, in one line, under one deadline.
@@ -178,5 +190,35 @@ impl Door {
             reason: refused.reason.code().to_owned(),
             detail: refused.detail,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::Recorder;
+
+    use super::*;
+
+    #[test]
+    fn an_hour_without_file_descriptors_is_one_alert_a_minute() {
+        let heard = Recorder::new();
+        let mut alerts = Pace::default();
+        let error = io::Error::other("too many open files");
+        let breaths = 3_600_000 / 20;
+        for breath in 0..breaths {
+            let now = Mono(0).plus(BREATH * breath);
+            tell_not_accepted(&mut alerts, &heard, now, &error);
+        }
+        let events = heard.events();
+        let details: Vec<&str> = events
+            .iter()
+            .map(|event| match event {
+                Event::Alert { code, detail } if code == "broker.accept" => detail.as_str(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(details.len(), 60);
+        assert_eq!(details[0], "too many open files");
+        assert_eq!(details[1], "too many open files; 2999 more since the last such line");
     }
 }

@@ -14,6 +14,7 @@ mod live;
 mod mailbox;
 mod notes;
 mod outputs;
+mod pace;
 mod settings;
 mod shard;
 mod stats;
