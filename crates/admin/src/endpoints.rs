@@ -64,6 +64,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     operator("POST", "/api/v1/operators", || post(orders::operator)),
     operator("GET", "/api/v1/principals", || get(orders::principals)),
     operator("POST", "/api/v1/principals/{id}/revoke", || post(revoke::revoke_principal)),
+    operator("POST", "/api/v1/certificates/{issuer}/{serial}/revoke", || post(revoke::revoke_certificate)),
     operator("GET", "/api/v1/clients", || get(observe::clients)),
     operator("GET", "/api/v1/refusals", || get(observe::refusals)),
     operator("GET", "/api/v1/events", || get(observe::events)),

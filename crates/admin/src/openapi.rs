@@ -23,7 +23,9 @@ pub fn document(version: &str) -> Value {
 
 fn paths() -> Value {
     let mut all = Map::new();
-    for part in [open_paths(), device_paths(), token_paths(), principal_paths(), view_paths()] {
+    for part in
+        [open_paths(), device_paths(), token_paths(), principal_paths(), certificate_paths(), view_paths()]
+    {
         if let Value::Object(part) = part {
             all.extend(part);
         }
@@ -191,6 +193,25 @@ fn principal_paths() -> Value {
     })
 }
 
+fn certificate_paths() -> Value {
+    let of_path = |name: &str, description: &str| json!({"name": name, "in": "path", "required": true, "description": description, "schema": {"type": "string"}});
+    let mut revoke = operation(
+        "revokeCertificate",
+        "Revokes one certificate for good, such as the one that a reissue replaced, and waits until it is silent.",
+        json!([
+            of_path("issuer", "The label of its CA, or the CA's id in hex."),
+            of_path("serial", "Its serial in hex, with or without 0x."),
+        ]),
+        json!({
+            "200": answer("It is revoked; its bearer's other certificates stay good.", reference("Applied")),
+            "404": problem("There is no such CA or certificate."),
+            "409": problem("It was revoked before."),
+        }),
+    );
+    revoke["requestBody"] = revocation_body();
+    json!({"/api/v1/certificates/{issuer}/{serial}/revoke": {"post": revoke}})
+}
+
 fn view_paths() -> Value {
     let limit = || json!({"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1000}});
     let query = |name: &str, description: &str| json!({"name": name, "in": "query", "required": true, "description": description, "schema": {"type": "string"}});
@@ -276,7 +297,8 @@ fn schemas() -> Value {
             "not_after": text("RFC 3339."), "certificate": text("PEM."), "ca_chain": text("PEM, up to the root."),
         })),
         "Applied": object(json!({
-            "device_id": text("The device."), "name": text("The service or operator."), "epoch": text("The epoch in which it is so."),
+            "device_id": text("The device."), "name": text("The service or operator."),
+            "issuer": text("The label of the CA, where one certificate was revoked."), "epoch": text("The epoch in which it is so."),
             "certificates": {"type": "array", "items": {"type": "string"}},
             "sessions_closed": {"type": "integer"},
             "crl": {"oneOf": [{"type": "null"}, object(json!({"number": {"type": "integer"}}))]},
@@ -430,9 +452,13 @@ mod tests {
     #[test]
     fn every_name_in_a_path_is_a_parameter_and_every_reference_leads_somewhere() {
         let document = document("0.0.0");
-        for endpoint in ENDPOINTS.iter().filter(|endpoint| endpoint.path.contains("{id}")) {
+        for endpoint in ENDPOINTS {
             let operation = &document["paths"][endpoint.path][endpoint.method.to_ascii_lowercase()];
-            assert_eq!(operation["parameters"][0]["name"], "id", "{}", endpoint.path);
+            let varying =
+                endpoint.path.split('/').filter_map(|level| level.strip_prefix('{')?.strip_suffix('}'));
+            for (at, name) in varying.enumerate() {
+                assert_eq!(operation["parameters"][at]["name"], name, "{}", endpoint.path);
+            }
         }
         let text = document.to_string();
         for part in text.split("#/components/schemas/").skip(1) {

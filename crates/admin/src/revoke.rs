@@ -4,7 +4,7 @@ use axum::extract::State;
 use http::StatusCode;
 use serde_json::{Value, json};
 use store::{Lagging, Reader, RevokedDevice, StoreError};
-use types::{CertRef, DeviceId, Mono, PrincipalKind};
+use types::{CertRef, Clipped, DeviceId, IssuerId, Mono, PrincipalKind, Serial};
 use x509::CrlReason;
 
 use crate::admin::Admin;
@@ -32,6 +32,15 @@ impl Act {
     }
 }
 
+/// What a change was asked for by.
+#[derive(Clone, Copy)]
+enum Target<'a> {
+    /// A name, and all its certificates with it.
+    Name(&'a DeviceId),
+    /// One certificate of this CA.
+    Certificate(&'a str),
+}
+
 /// `POST /api/v1/devices/{id}/revoke {reason?}`: flow D.
 pub(crate) async fn revoke(State(admin): State<Arc<Admin>>, mut call: Call) -> Answer {
     let id = call.device()?;
@@ -42,7 +51,7 @@ pub(crate) async fn revoke(State(admin): State<Arc<Admin>>, mut call: Call) -> A
     // 1. One transaction: the rows, the event, epoch += 1. That alone is the revocation.
     let done = admin.deps.store.revoke_device(&id, reason, &actor, began).await?;
     // 2. The followers of the epoch apply it, each by itself; 3. say what they did.
-    report(&admin, Act::Revoked, &id, &done, began.mono).await
+    report(&admin, Act::Revoked, Target::Name(&id), &done, began.mono).await
 }
 
 /// `POST /api/v1/principals/{id}/revoke {reason?}`: the same for a service or an operator.
@@ -58,7 +67,30 @@ pub(crate) async fn revoke_principal(State(admin): State<Arc<Admin>>, mut call: 
     };
     let kind = row.principal.kind;
     let done = admin.deps.store.revoke_principal(kind, &name, reason, &actor, began).await?;
-    report(&admin, Act::Revoked, &name, &done, began.mono).await
+    report(&admin, Act::Revoked, Target::Name(&name), &done, began.mono).await
+}
+
+/// `POST /api/v1/certificates/{issuer}/{serial}/revoke {reason?}`: one certificate, such as the one
+/// that a reissue replaced; its bearer's other certificates stay good.
+pub(crate) async fn revoke_certificate(State(admin): State<Arc<Admin>>, mut call: Call) -> Answer {
+    let serial = Serial::parse(call.param("serial")?)
+        .map_err(|error| ApiError::malformed("path", format!("serial: {error}")))?;
+    let reason = reason(&call.fields.text("reason")?)?;
+    let actor = call.actor.0.clone();
+    let asked = call.param("issuer")?.to_owned();
+    call.fields.end()?;
+    let began = admin.now();
+    let store = &admin.deps.store;
+    let cas = store.ca_list().await?;
+    let id = IssuerId::parse(&asked).ok();
+    let by_label = cas.iter().find(|ca| ca.label == asked);
+    let Some(ca) = by_label.or_else(|| cas.iter().find(|ca| Some(ca.id) == id)) else {
+        let what = format!("no CA has the label or id \"{}\"", Clipped(&asked));
+        return Err(ApiError::NotFound { code: "store.unknown_issuer", what });
+    };
+    let cert = CertRef { issuer: ca.id, serial };
+    let done = store.revoke_certificate(cert, reason, &actor, began).await?;
+    report(&admin, Act::Revoked, Target::Certificate(&ca.label), &done, began.mono).await
 }
 
 /// `POST /api/v1/devices/{id}/suspend`.
@@ -68,7 +100,7 @@ pub(crate) async fn suspend(State(admin): State<Arc<Admin>>, call: Call) -> Answ
     call.fields.end()?;
     let began = admin.now();
     let done = admin.deps.store.suspend_device(&id, &actor, began).await?;
-    report(&admin, Act::Suspended, &id, &done, began.mono).await
+    report(&admin, Act::Suspended, Target::Name(&id), &done, began.mono).await
 }
 
 /// `POST /api/v1/devices/{id}/restore`.
@@ -78,7 +110,7 @@ pub(crate) async fn restore(State(admin): State<Arc<Admin>>, call: Call) -> Answ
     call.fields.end()?;
     let began = admin.now();
     let done = admin.deps.store.restore_device(&id, &actor, began).await?;
-    report(&admin, Act::Restored, &id, &done, began.mono).await
+    report(&admin, Act::Restored, Target::Name(&id), &done, began.mono).await
 }
 
 /// A reason in RFC 5280 spelling. A hold is what `suspend` is for.
@@ -98,37 +130,39 @@ fn reason(text: &Option<String>) -> Result<CrlReason, ApiError> {
 }
 
 /// Waits for the followers and says what is done, or which of them lags.
-async fn report(admin: &Admin, act: Act, id: &DeviceId, done: &RevokedDevice, began: Mono) -> Answer {
-    // In the registry's spelling, whatever the request had.
-    let id = done.principal.as_ref().map_or(id, |principal| &principal.name);
-    let subject = match done.principal.as_ref().map(|principal| principal.kind) {
-        Some(PrincipalKind::Service | PrincipalKind::Operator) => "name",
-        Some(PrincipalKind::Device) | None => "device_id",
-    };
+async fn report(admin: &Admin, act: Act, target: Target<'_>, done: &RevokedDevice, began: Mono) -> Answer {
     let applied = admin.deps.store.applied();
     let lagging = applied.wait(done.epoch, &READERS, admin.deps.settings.revoke_wait).await;
     let sessions_closed = applied.sessions_closed(done.epoch, &done.certs);
     let crl = crl_of(admin, done, &applied.crls(done.epoch)).await?;
-    let outcome = Outcome { act, id, done, sessions_closed, crl, lagging: &lagging };
+    let outcome = Outcome { act, target, done, sessions_closed, crl, lagging: &lagging };
     let took_ms = u64::try_from(admin.now().mono.since(began).as_millis()).unwrap_or(u64::MAX);
     let serials: Vec<String> = done.certs.iter().map(|cert| cert.serial.to_string()).collect();
     let lags: Vec<Value> = lagging
         .iter()
         .map(|lag| json!({"reader": lag.reader.as_str(), "applied": lag.applied.to_string()}))
         .collect();
-    Ok(answer(
-        StatusCode::OK,
-        &json!({
-            subject: id.as_str(),
-            "epoch": done.epoch.to_string(),
-            "certificates": serials,
-            "sessions_closed": sessions_closed,
-            "crl": outcome.crl.map(|number| json!({"number": number})),
-            "lagging": lags,
-            "took_ms": took_ms,
-            "text": outcome.sentence(),
-        }),
-    ))
+    let mut body = json!({
+        "epoch": done.epoch.to_string(),
+        "certificates": serials,
+        "sessions_closed": sessions_closed,
+        "crl": outcome.crl.map(|number| json!({"number": number})),
+        "lagging": lags,
+        "took_ms": took_ms,
+        "text": outcome.sentence(),
+    });
+    let subject = match done.principal.as_ref().map(|principal| principal.kind) {
+        Some(PrincipalKind::Service | PrincipalKind::Operator) => "name",
+        Some(PrincipalKind::Device) | None => "device_id",
+    };
+    // A server's certificate has a CA, but no principal.
+    if let Some(name) = outcome.name() {
+        body[subject] = name.as_str().into();
+    }
+    if let Target::Certificate(ca) = target {
+        body["issuer"] = ca.into();
+    }
+    Ok(answer(StatusCode::OK, &body))
 }
 
 /// The number of the CRL that shows the epoch, of the CA that signed the device's certificate.
@@ -144,7 +178,7 @@ async fn crl_of(
 
 struct Outcome<'a> {
     act: Act,
-    id: &'a DeviceId,
+    target: Target<'a>,
     done: &'a RevokedDevice,
     sessions_closed: usize,
     crl: Option<u64>,
@@ -152,13 +186,31 @@ struct Outcome<'a> {
 }
 
 impl Outcome<'_> {
-    /// The sentence of flow D.
-    fn sentence(&self) -> String {
+    /// Whom it was done to: in the registry's spelling, whatever the request had.
+    fn name(&self) -> Option<&DeviceId> {
+        let registered = self.done.principal.as_ref().map(|principal| &principal.name);
+        registered.or(match self.target {
+            Target::Name(name) => Some(name),
+            Target::Certificate(_) => None,
+        })
+    }
+
+    /// What it was done to, in words.
+    fn object(&self) -> String {
         let shown = match self.done.certs.as_slice() {
             [] => "no certificate".to_owned(),
             certs => certs.iter().map(short).collect::<Vec<_>>().join(", "),
         };
-        let mut text = format!("{} \"{}\" ({shown}), epoch {}", self.act.as_str(), self.id, self.done.epoch);
+        match (self.target, self.name()) {
+            (Target::Name(asked), name) => format!("\"{}\" ({shown})", name.unwrap_or(asked)),
+            (Target::Certificate(_), Some(name)) => format!("certificate {shown} of \"{name}\""),
+            (Target::Certificate(ca), None) => format!("certificate {shown} of CA \"{ca}\""),
+        }
+    }
+
+    /// The sentence of flow D.
+    fn sentence(&self) -> String {
+        let mut text = format!("{} {}, epoch {}", self.act.as_str(), self.object(), self.done.epoch);
         let lags = |reader: Reader| self.lagging.iter().find(|lag| lag.reader == reader);
         if self.act != Act::Restored && lags(Reader::Sessions).is_none() {
             let plural = if self.sessions_closed == 1 { "" } else { "s" };
@@ -209,7 +261,7 @@ fn short(cert: &CertRef) -> String {
 
 #[cfg(test)]
 mod tests {
-    use types::{Epoch, IssuerId, Serial};
+    use types::{Epoch, Principal};
 
     use super::*;
 
@@ -231,7 +283,33 @@ mod tests {
         let id = DeviceId::parse("pump-7").unwrap();
         let certs = certs.iter().map(|serial| cert(serial)).collect();
         let done = RevokedDevice { epoch: epoch(42), certs, principal: None };
-        Outcome { act, id: &id, done: &done, sessions_closed, crl, lagging }.sentence()
+        Outcome { act, target: Target::Name(&id), done: &done, sessions_closed, crl, lagging }.sentence()
+    }
+
+    #[test]
+    fn one_certificate_is_named_with_its_bearer_or_its_ca() {
+        let name = DeviceId::parse("backend").unwrap();
+        for (principal, of) in [
+            (Some(Principal { kind: PrincipalKind::Service, name }), "\"backend\""),
+            (None, "CA \"servers\""),
+        ] {
+            let done = RevokedDevice { epoch: epoch(42), certs: vec![cert("1f3a99aa")], principal };
+            let target = Target::Certificate("servers");
+            let outcome = Outcome {
+                act: Act::Revoked,
+                target,
+                done: &done,
+                sessions_closed: 1,
+                crl: Some(3),
+                lagging: &[],
+            };
+            assert_eq!(
+                outcome.sentence(),
+                format!(
+                    "revoked certificate 0x1f3a… of {of}, epoch 42; 1 live session closed; CRL 3 published"
+                )
+            );
+        }
     }
 
     #[test]

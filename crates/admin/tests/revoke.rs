@@ -211,3 +211,56 @@ async fn a_service_or_an_operator_is_revoked_by_name() {
     assert_eq!(world.post("/api/v1/principals/nobody/revoke", json!({})).await.problem().0, 404);
     task.abort();
 }
+
+#[tokio::test]
+async fn the_certificate_that_a_reissue_replaced_is_revoked_alone() {
+    let world = World::new().await;
+    let old = world.known(PrincipalKind::Service, "backend").await;
+    let new = world.pki.service("backend");
+    world.record(&new).await;
+    let before = world.store.view().epoch();
+    let task = followers(&world, ALL, vec![old.cert_ref()]);
+    settled(&world).await;
+    let serial = old.certificate().serial().to_string();
+    let path = format!("/api/v1/certificates/services/{serial}/revoke");
+    let answer = world.post(&path, json!({"reason": "superseded"})).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let json = answer.json();
+    assert_eq!((&json["name"], &json["issuer"]), (&json!("backend"), &json!("services")));
+    assert_eq!((&json["certificates"], &json["lagging"]), (&json!([serial]), &json!([])));
+    assert_eq!(
+        json["text"],
+        format!(
+            "revoked certificate 0x{}… of \"backend\", epoch {}; 1 live session closed; CRL 7 published",
+            &serial[..4],
+            before.next()
+        )
+    );
+    assert!(world.store.view().is_revoked(&old.cert_ref()).is_some());
+    assert!(world.store.view().is_revoked(&new.cert_ref()).is_none());
+    let listed = world.get("/api/v1/principals").await.json();
+    let backend = &listed["principals"][0];
+    assert_eq!(backend["standing"], "active");
+    let states: Vec<_> = backend["certificates"].as_array().unwrap().iter().map(|c| &c["state"]).collect();
+    assert_eq!(states, ["revoked", "active"]);
+    assert_eq!(backend["certificates"][0]["reason"], "superseded");
+    let (status, code, _) = world.post(&path, json!({})).await.problem();
+    assert_eq!((status, code.as_str()), (409, "store.already_revoked"));
+    // The CA by its id; and what is not there, or not a name of anything.
+    let path = |ca: &str, serial: &str| format!("/api/v1/certificates/{ca}/{serial}/revoke");
+    let serial = format!("0x{}", new.certificate().serial());
+    let ask = async |ca: &str, serial: &str, body| world.post(&path(ca, serial), body).await.problem();
+    let (status, code, detail) = ask("nowhere", &serial, json!({})).await;
+    assert_eq!((status, code.as_str()), (404, "store.unknown_issuer"));
+    assert_eq!(detail, "no CA has the label or id \"nowhere\"");
+    let (status, code, _) = ask("devices", &serial, json!({})).await;
+    assert_eq!((status, code.as_str()), (404, "store.unknown_certificate"));
+    assert_eq!(ask("services", "xyz", json!({})).await.0, 400);
+    assert_eq!(ask("services", &serial, json!({"reason": "certificateHold"})).await.0, 400);
+    assert_eq!(ask("services", &serial, json!({"why": "x"})).await.1, "request.unknown_field");
+    assert!(world.store.view().is_revoked(&new.cert_ref()).is_none());
+    let by_id = world.post(&path(&new.issuer().to_string(), &serial), json!({})).await;
+    assert_eq!((by_id.status.as_u16(), &by_id.json()["issuer"]), (200, &json!("services")));
+    assert!(world.store.view().is_revoked(&new.cert_ref()).is_some());
+    task.abort();
+}

@@ -22,7 +22,7 @@ use x509::CrlReason;
 
 /// A request to an endpoint whose names in the path are filled in.
 fn ask(method: &str, path: &str) -> Request<Body> {
-    let path = path.replace("{id}", "pump-7");
+    let path = path.replace("{id}", "pump-7").replace("{issuer}", "devices").replace("{serial}", "01");
     let mut request = request(method.parse::<Method>().unwrap(), &path, None);
     request.extensions_mut().insert(PeerAddr("192.0.2.9:1000".parse().unwrap()));
     request
