@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use audit::{Event, Observer};
 use rustls::ServerConnection;
-use store::Store;
+use store::{Store, StoreError};
 use tls::{Accepted, RefusedHandshake};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use trust::VerifiedPeer;
+use trust::{CertState, VerifiedPeer};
 use types::{Clock, Mono, Principal, Reason};
 use x509::Certificate;
 
@@ -142,14 +142,27 @@ async fn admit(door: &Door, tcp: TcpStream) -> Result<Admitted, RefusedHandshake
         .map_err(|refusal| refuse(refusal.reason, refusal.detail))?;
     // 5. The first mutual-TLS connection confirms the certificate and spends its token.
     if peer.needs_confirmation() {
-        door.store
-            .confirm(der_hash, door.clock.now())
-            .await
-            .map_err(|error| refuse(Reason::Unavailable, format!("certificate not confirmed: {error}")))?;
+        if let Err(error) = door.store.confirm(der_hash, door.clock.now()).await {
+            let held = door.store.admission(der_hash).await.ok().flatten();
+            let reason = reason_of(&error, held.map(|entry| entry.state));
+            return Err(refuse(reason, format!("certificate not confirmed: {error}")));
+        }
     }
     let tcp =
         tcp.into_std().map_err(|error| refuse(Reason::Unavailable, format!("socket not moved: {error}")))?;
     Ok(Admitted { tcp, tls: Box::new(tls), peer, version: info.version, suite: info.suite })
+}
+
+/// Why a certificate was not confirmed that had been admitted just before; `held` is what the
+/// ledger says of it after that.
+fn reason_of(error: &StoreError, held: Option<CertState>) -> Reason {
+    match (error, held) {
+        (StoreError::DeviceDenied { .. }, _) => Reason::Denied,
+        (StoreError::CertificateUnusable { .. }, Some(CertState::Revoked)) => Reason::Revoked,
+        // What is revoked stays so: one that is usable again by now was on hold.
+        (StoreError::CertificateUnusable { .. }, Some(_)) => Reason::Suspended,
+        _ => Reason::Unavailable,
+    }
 }
 
 fn refused(
@@ -196,8 +209,28 @@ impl Door {
 #[cfg(test)]
 mod tests {
     use testkit::Recorder;
+    use types::{CertRef, IssuerId};
 
     use super::*;
+
+    #[test]
+    fn a_confirmation_that_fails_is_refused_for_what_the_ledger_says() {
+        let serial = types::Serial::parse("05").unwrap();
+        let cert = CertRef { issuer: IssuerId([1; 16]), serial };
+        let unusable = StoreError::CertificateUnusable { cert };
+        let denied = StoreError::DeviceDenied { id: "pump-7".to_owned() };
+        for (error, held, reason) in [
+            (&denied, None, Reason::Denied),
+            (&denied, Some(CertState::Suspended), Reason::Denied),
+            (&unusable, Some(CertState::Revoked), Reason::Revoked),
+            (&unusable, Some(CertState::Suspended), Reason::Suspended),
+            (&unusable, Some(CertState::Unconfirmed), Reason::Suspended),
+            (&unusable, None, Reason::Unavailable),
+            (&StoreError::Closed, Some(CertState::Unconfirmed), Reason::Unavailable),
+        ] {
+            assert_eq!(reason_of(error, held), reason, "{error} {held:?}");
+        }
+    }
 
     #[test]
     fn an_hour_without_file_descriptors_is_one_alert_a_minute() {

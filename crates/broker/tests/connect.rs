@@ -172,6 +172,40 @@ async fn whoever_lost_its_trust_before_is_refused_at_the_door() {
     house.connect(&suspended, "a").await;
 }
 
+/// What nobody could look up is not believed, and no CONNACK says otherwise.
+#[tokio::test]
+async fn a_ledger_that_cannot_be_read_refuses_the_connection() {
+    let house = House::open().await;
+    let leaf = house.device("pump-7").await;
+    house.connect(&leaf, "a").await.ping().await.unwrap();
+    house.sql("ALTER TABLE certificate RENAME TO hidden");
+    house.heard.clear();
+    let tls = Tls::of(&house.pki, &leaf);
+    // By TLS 1.3 the client's side of the handshake may end well; then it reads to the end.
+    if let Ok(mut client) = Client::open(house.address, &tls).await {
+        let _ = client.send(&connect_packet("a", None)).await;
+        assert_eq!(client.rest().await, []);
+    }
+    let Event::ConnectionRefused { detail, serial, .. } = house.refused("trust.unavailable").await else {
+        panic!("another event with this code")
+    };
+    assert!(detail.starts_with("ledger not readable: "), "{detail}");
+    assert_eq!(serial, Some(leaf.cert_ref().serial.to_string()));
+    house.sql("ALTER TABLE hidden RENAME TO certificate");
+    house.connect(&leaf, "a").await.ping().await.unwrap();
+}
+
+/// The deny-list is read again when the certificate is confirmed, and may be newer than the view.
+#[tokio::test]
+async fn a_device_denied_before_its_confirmation_is_refused_as_denied() {
+    let house = House::open().await;
+    let leaf = house.device("pump-7").await;
+    house.sql("INSERT INTO denied (folded, name, at, actor) VALUES ('pump-7', 'pump-7', 0, 'test')");
+    turned_away(&house, &Tls::of(&house.pki, &leaf), "trust.denied").await;
+    house.sql("DELETE FROM denied");
+    house.connect(&leaf, "a").await;
+}
+
 #[tokio::test]
 async fn plain_mqtt_on_the_tls_port_is_named_as_such() {
     let house = House::open().await;

@@ -127,6 +127,14 @@ impl House {
         self.broker.as_ref().unwrap()
     }
 
+    /// Changes the ledger's file under the store.
+    pub(crate) fn sql(&self, sql: &str) {
+        let file = self.dir.path().join(store::DATABASE_FILE);
+        let conn = rusqlite::Connection::open(file).unwrap();
+        conn.busy_timeout(DEADLINE).unwrap();
+        conn.execute_batch(sql).unwrap();
+    }
+
     /// Registers a device and records a fresh certificate for it, as enrolment does.
     pub(crate) async fn device(&self, name: &str) -> Leaf {
         self.register(name).await;
