@@ -101,7 +101,7 @@ pub(crate) struct State {
     /// The shards whose mailbox is full; while there are any, no client is read.
     full: ShardSet,
     /// Connections that found the way to another shard full.
-    paused: Vec<ConnId>,
+    paused: BTreeSet<ConnId>,
 }
 
 /// The life of a shard's thread.
@@ -173,7 +173,7 @@ impl Shard {
                 ends: BTreeSet::new(),
                 closing: VecDeque::new(),
                 full: ShardSet::default(),
-                paused: Vec::new(),
+                paused: BTreeSet::new(),
             }),
             settings: parts.settings,
             courier: Notify::new(),
@@ -278,7 +278,7 @@ impl Shard {
         if state.full.is_empty() {
             return false;
         }
-        state.paused.push(conn);
+        state.paused.insert(conn);
         true
     }
 
@@ -460,6 +460,7 @@ impl Shard {
         let state = &mut *self.state.borrow_mut();
         let Some(mut slot) = state.io.remove(conn) else { return };
         state.ends.remove(&(slot.ends_at, conn));
+        state.paused.remove(&conn);
         self.teller.ended(Some(&mut slot), reason, "");
         if state.io.dying == 0 || state.io.is_empty() {
             self.departed.notify_one();
