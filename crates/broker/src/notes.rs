@@ -1,14 +1,34 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use audit::{Event, Observer};
 use mqtt::{ConnId, Limit, Note};
-use policy::Denial;
 use trust::VerifiedPeer;
-use types::Reason;
+use types::{Mono, Reason};
 
 use crate::outputs::{Outputs, Slot, Who};
+use crate::pace::{Pace, withheld_text};
 use crate::stats::{Counters, add, take};
+
+/// A connection's refusals of one kind are told at once and then at most this often; the counters
+/// have each of them. Otherwise one client could wash all others out of the record.
+const LINE_EVERY: Duration = Duration::from_secs(1);
+
+/// What is refused; each kind is told at its own pace.
+#[derive(Clone, Copy)]
+enum Refusal {
+    Publish,
+    Subscribe,
+    Filter,
+    Replay,
+    /// One that was only looked at must not hide one that was enforced.
+    ReplayObserved,
+}
+
+/// The paces of one connection, by [`Refusal`].
+#[derive(Default)]
+pub(crate) struct RefusalPaces([Pace; 5]);
 
 /// Turns what the state machine notes into events and counters; the addresses and numbers come
 /// from the connection's slot.
@@ -18,7 +38,7 @@ pub(crate) struct Teller {
 }
 
 impl Teller {
-    pub(crate) fn tell(&self, io: &mut Outputs, note: Note) {
+    pub(crate) fn tell(&self, io: &mut Outputs, note: Note, now: Mono) {
         match note {
             Note::Connected { conn, client_id, .. } => self.connected(io, conn, client_id),
             Note::ConnectRefused { conn, return_code, detail, .. } => {
@@ -28,39 +48,10 @@ impl Teller {
             Note::SessionEnded { conn, reason, detail, .. } => {
                 self.ended(io.slot_mut(conn), reason, &detail);
             }
-            Note::PublishRefused { conn, who, denial } => self.publish_refused(io, conn, &who, &denial),
-            Note::SubscribeRefused { conn, who, denial } => {
-                add(&self.counters.subscribe_refused, 1);
-                self.observer.note(Event::SubscribeRefused {
-                    principal: name(&who),
-                    serial: serial(&who),
-                    conn: number(io, conn),
-                    rule: denial.to_string(),
-                    filter: denial.topic,
-                    reason: "policy.denied".to_owned(),
-                });
-            }
-            Note::FilterRefused { conn, who, detail } => {
-                add(&self.counters.subscribe_refused, 1);
-                self.observer.note(Event::SubscribeRefused {
-                    principal: name(&who),
-                    serial: serial(&who),
-                    conn: number(io, Some(conn)),
-                    filter: detail,
-                    reason: "mqtt.filter".to_owned(),
-                    rule: String::new(),
-                });
-            }
-            Note::ReplayRefused { who, topic, kind, enforced, detail, .. } => {
-                add(&self.counters.replay_refused, 1);
-                self.observer.note(Event::ReplayRefused {
-                    principal: name(&who),
-                    topic,
-                    kind: kind.as_str().to_owned(),
-                    mode: if enforced { "enforce" } else { "observe" }.to_owned(),
-                    detail,
-                });
-            }
+            note @ (Note::PublishRefused { .. }
+            | Note::SubscribeRefused { .. }
+            | Note::FilterRefused { .. }
+            | Note::ReplayRefused { .. }) => self.refusal(io, note, now),
             Note::LimitReached { conn, who, limit, count } => {
                 self.limit_reached(io, conn, &who, limit, count)
             }
@@ -134,16 +125,63 @@ impl Teller {
         });
     }
 
-    fn publish_refused(&self, io: &Outputs, conn: Option<ConnId>, who: &VerifiedPeer, denial: &Denial) {
-        add(&self.counters.publish_refused, 1);
-        self.observer.note(Event::PublishRefused {
-            principal: name(who),
-            serial: serial(who),
-            conn: number(io, conn),
-            topic: denial.topic.clone(),
-            reason: "policy.denied".to_owned(),
-            rule: denial.to_string(),
-        });
+    /// Something that a client asked was refused: counted, and told if its pace allows.
+    fn refusal(&self, io: &mut Outputs, note: Note, now: Mono) {
+        match note {
+            Note::PublishRefused { conn, who, denial } => {
+                add(&self.counters.publish_refused, 1);
+                let Some(withheld) = pass(io, conn, Refusal::Publish, now) else { return };
+                self.observer.note(Event::PublishRefused {
+                    principal: name(&who),
+                    serial: serial(&who),
+                    conn: number(io, conn),
+                    rule: format!("{denial}{}", withheld_text(withheld)),
+                    topic: denial.topic,
+                    reason: "policy.denied".to_owned(),
+                });
+            }
+            Note::SubscribeRefused { conn, who, denial } => {
+                add(&self.counters.subscribe_refused, 1);
+                let Some(withheld) = pass(io, conn, Refusal::Subscribe, now) else { return };
+                self.observer.note(Event::SubscribeRefused {
+                    principal: name(&who),
+                    serial: serial(&who),
+                    conn: number(io, conn),
+                    rule: format!("{denial}{}", withheld_text(withheld)),
+                    filter: denial.topic,
+                    reason: "policy.denied".to_owned(),
+                });
+            }
+            Note::FilterRefused { conn, who, detail } => {
+                add(&self.counters.subscribe_refused, 1);
+                let Some(withheld) = pass(io, Some(conn), Refusal::Filter, now) else { return };
+                self.observer.note(Event::SubscribeRefused {
+                    principal: name(&who),
+                    serial: serial(&who),
+                    conn: number(io, Some(conn)),
+                    filter: detail,
+                    reason: "mqtt.filter".to_owned(),
+                    rule: withheld_text(withheld).trim_start_matches("; ").to_owned(),
+                });
+            }
+            Note::ReplayRefused { conn, who, topic, kind, enforced, detail } => {
+                add(&self.counters.replay_refused, 1);
+                let (refusal, mode) = if enforced {
+                    (Refusal::Replay, "enforce")
+                } else {
+                    (Refusal::ReplayObserved, "observe")
+                };
+                let Some(withheld) = pass(io, Some(conn), refusal, now) else { return };
+                self.observer.note(Event::ReplayRefused {
+                    principal: name(&who),
+                    topic,
+                    kind: kind.as_str().to_owned(),
+                    mode: mode.to_owned(),
+                    detail: format!("{detail}{}", withheld_text(withheld)),
+                });
+            }
+            _ => {}
+        }
     }
 
     /// A limit on what a client sends refuses its publish; one on what it is sent sheds for it.
@@ -170,6 +208,14 @@ impl Teller {
             rule: format!("{count} since the last such line"),
         });
     }
+}
+
+/// Whether this one is told, and how many were not since the last; without a connection (the will of
+/// one that is over, a stored session under new rules) there is nothing that a client could repeat.
+fn pass(io: &mut Outputs, conn: Option<ConnId>, refusal: Refusal, now: Mono) -> Option<u64> {
+    let Some(slot) = conn.and_then(|conn| io.slot_mut(conn)) else { return Some(0) };
+    let paces = slot.refusals.get_or_insert_default();
+    paces.0.get_mut(refusal as usize).map_or(Some(0), |pace| pace.pass(now, LINE_EVERY))
 }
 
 fn name(peer: &VerifiedPeer) -> String {

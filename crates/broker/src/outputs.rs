@@ -7,6 +7,8 @@ use slab::Slab;
 use trust::VerifiedPeer;
 use types::{Reason, Wall};
 
+use crate::notes::RefusalPaces;
+
 /// Buffers that are kept for the next connection that has something to send.
 const SPARE_BUFFERS_MAX: usize = 64;
 /// A buffer that grew past this is given back to the allocator instead.
@@ -50,6 +52,8 @@ pub(crate) struct Slot {
     pub(crate) in_core: bool,
     /// The end has been told to the observer.
     pub(crate) told: bool,
+    /// How often its refusals are told; there only once it has had one.
+    pub(crate) refusals: Option<Box<RefusalPaces>>,
     pub(crate) fate: Fate,
     /// When its certificate's dates end it.
     pub(crate) ends_at: Wall,
@@ -119,6 +123,7 @@ impl Outputs {
             awake: true,
             in_core: true,
             told: false,
+            refusals: None,
             fate: Fate::Open,
             ends_at,
             who: Box::new(who),

@@ -241,7 +241,7 @@ impl Shard {
         }
         if !state.io.notes.is_empty() {
             for note in std::mem::take(&mut state.io.notes) {
-                self.teller.tell(&mut state.io, note);
+                self.teller.tell(&mut state.io, note, now.mono);
             }
         }
         let deadline = now.mono.plus(self.settings.close_timeout);

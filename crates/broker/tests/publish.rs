@@ -91,6 +91,7 @@ async fn nobody_reaches_into_anothers_space_and_the_rule_is_told() {
     reader.subscribe("#", 0).await;
     let mut client = house.connect(&leaf, "a").await;
     assert_eq!(client.subscribe("#", 0).await, 0x80);
+    house.clock.advance(Duration::from_secs(1));
     assert_eq!(client.subscribe("devices/pump-8/#", 0).await, 0x80);
     client.publish("devices/pump-8/telemetry", b"forged").await;
     client.publish("devices/pump-7/telemetry", b"own").await;
@@ -108,6 +109,46 @@ async fn nobody_reaches_into_anothers_space_and_the_rule_is_told() {
     assert_eq!(house.heard.count(|event| event.code() == "subscribe.refused"), 2);
     let stats = house.broker().stats();
     assert_eq!((stats.publish_refused_total, stats.subscribe_refused_total, stats.sessions), (1, 2, 2));
+}
+
+/// One line a second for each connection and kind of refusal, and every one of them in the counters.
+#[tokio::test]
+async fn a_client_that_is_refused_all_the_time_does_not_flood_the_record() {
+    let house = House::open().await;
+    let [loud, other] = [house.device("pump-7").await, house.device("pump-8").await];
+    let mut client = house.connect(&loud, "a").await;
+    let told = |name: &'static str| {
+        let events = house.heard.events();
+        let rule_of = |event: Event| match event {
+            Event::PublishRefused { principal, rule, .. } if principal == name => Some(rule),
+            _ => None,
+        };
+        events.into_iter().filter_map(rule_of).collect::<Vec<_>>()
+    };
+    for _ in 0..100 {
+        client.publish("devices/pump-8/x", b"forged").await;
+    }
+    client.ping().await.unwrap();
+    let first = told("pump-7");
+    assert_eq!(first.len(), 1, "{first:?}");
+    assert!(!first[0].contains("more since"), "{first:?}");
+    // Neither another kind of refusal nor another connection is hidden by it.
+    assert_eq!(client.subscribe("#", 0).await, 0x80);
+    assert_eq!(client.subscribe("#", 0).await, 0x80);
+    assert_eq!(house.heard.count(|event| event.code() == "subscribe.refused"), 1);
+    let mut second = house.connect(&other, "a").await;
+    second.publish("devices/pump-7/x", b"forged").await;
+    second.ping().await.unwrap();
+    assert_eq!(told("pump-8").len(), 1);
+    house.clock.advance(Duration::from_secs(1));
+    client.publish("devices/pump-8/x", b"forged").await;
+    client.publish("devices/pump-8/x", b"forged").await;
+    client.ping().await.unwrap();
+    let all = told("pump-7");
+    assert_eq!(all.len(), 2, "{all:?}");
+    assert_eq!(all[1], format!("{}; 99 more since the last such line", all[0]));
+    let stats = house.broker().stats();
+    assert_eq!((stats.publish_refused_total, stats.subscribe_refused_total), (103, 2));
 }
 
 #[tokio::test]
