@@ -19,15 +19,13 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Carries out what operators ordered, oldest first, until `shutdown`.
 pub async fn carry_out_orders(enroll: Arc<Enroll>, mut shutdown: watch::Receiver<bool>) {
     let mut orders = enroll.deps.store.watch_orders();
-    // What is open at the start may have been cut off by a crash after its certificate was made.
-    let mut left_over = true;
+    let mut tried = None;
     loop {
         orders.mark_unchanged();
-        let done = carry_out_open(&enroll, left_over).await;
+        let done = carry_out_open(&enroll, &mut tried).await;
         if let Err(error) = &done {
             tracing::error!(code = error.code(), %error, "orders not carried out, trying again");
         }
-        left_over = left_over && done.is_err();
         tokio::select! {
             _ = shutdown.wait_for(|stop| *stop) => return,
             changed = orders.changed() => if changed.is_err() { return },
@@ -36,12 +34,19 @@ pub async fn carry_out_orders(enroll: Arc<Enroll>, mut shutdown: watch::Receiver
     }
 }
 
-/// One pass over the open orders; a refused order is finished with the words of its refusal.
-async fn carry_out_open(enroll: &Enroll, left_over: bool) -> Result<usize, StoreError> {
+/// One pass over the open orders; a refused order is finished with the words of its refusal. An
+/// order up to `tried` that is still open may have its certificate already: a crash, or a store
+/// that failed, came between that and its end.
+async fn carry_out_open(enroll: &Enroll, tried: &mut Option<OrderId>) -> Result<usize, StoreError> {
     let store = &enroll.deps.store;
     let open = store.orders_open().await?;
     let count = open.len();
+    // Before the first pass, all that is open may have been tried by a process that is gone.
+    let mut newest = tried.or(open.last().map(|(id, _)| *id)).unwrap_or(OrderId(0));
     for (id, order) in open {
+        let left_over = id <= newest;
+        newest = newest.max(id);
+        *tried = Some(newest);
         let outcome = match carry_out(enroll, id, &order, left_over).await {
             Ok(certificate) => Ok(certificate.der().to_vec()),
             Err(error) => {
@@ -51,6 +56,7 @@ async fn carry_out_open(enroll: &Enroll, left_over: bool) -> Result<usize, Store
         };
         store.order_finish(id, outcome).await?;
     }
+    *tried = Some(newest);
     Ok(count)
 }
 

@@ -8,6 +8,8 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::*;
@@ -18,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use trust::CertState;
 use types::{DeviceId, PrincipalKind, ProjectId, Wall};
-use x509::Certificate;
+use x509::{Certificate, KeyKind};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -145,5 +147,59 @@ async fn a_crash_after_the_record_does_not_make_a_second_certificate() {
     // While the server runs, an operator who orders again gets another one.
     let other = submit(&world, OrderKind::Service, "backend", &key, "").await;
     assert_ne!(outcome(&world, other).await.unwrap().der(), certificate.der());
+    task.abort();
+}
+
+/// Counts the passes that the store made fail.
+struct Failures(Arc<AtomicUsize>);
+
+impl tracing::Subscriber for Failures {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target().starts_with("enroll::orders") && *metadata.level() == tracing::Level::ERROR
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn an_order_whose_end_could_not_be_written_gets_no_second_certificate() {
+    let world = World::new().await;
+    let failed = Arc::new(AtomicUsize::new(0));
+    let _heard = tracing::subscriber::set_default(Failures(failed.clone()));
+    let name = registered(&world, PrincipalKind::Service, "backend").await;
+    let (_stop, task) = carrying_out(&world);
+    // Once this one is finished, nothing is left over from the start.
+    let key = key();
+    let before =
+        submit(&world, OrderKind::Server, "broker.example", &FileKey::generate(KeyKind::P256).unwrap(), "")
+            .await;
+    outcome(&world, before).await.unwrap();
+    let beside = rusqlite::Connection::open(world.dir.path().join(store::DATABASE_FILE)).unwrap();
+    beside.busy_timeout(DEADLINE).unwrap();
+    let sick =
+        "CREATE TRIGGER sick BEFORE UPDATE ON certificate_order BEGIN SELECT RAISE(ABORT, 'sick'); END";
+    beside.execute_batch(sick).unwrap();
+    let id = submit(&world, OrderKind::Service, "backend", &key, "").await;
+    let seen = async {
+        while failed.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, seen).await.unwrap();
+    beside.execute_batch("DROP TRIGGER sick").unwrap();
+    let certificate = outcome(&world, id).await.unwrap();
+    let row = world.store.principal(&name).await.unwrap().unwrap();
+    assert_eq!(row.certificates.iter().map(|row| row.der_hash).collect::<Vec<_>>(), [certificate.der_hash()]);
+    // Whoever orders again after that gets another one.
+    let again = submit(&world, OrderKind::Service, "backend", &key, "").await;
+    assert_ne!(outcome(&world, again).await.unwrap().der(), certificate.der());
     task.abort();
 }
