@@ -21,6 +21,9 @@ const READS_PER_TURN: usize = 4;
 /// A client whose own answers pile up past this is not read until it has taken them.
 const ANSWERS_BYTES_MAX: usize = 256 * 1024;
 
+/// The text of a TLS error is cut off after this.
+const DETAIL_CHARS_MAX: usize = 200;
+
 /// One connection's task: it reads all that the socket has, steps the state machine over it, and
 /// writes what is queued once. A hand-written future, so that an idle connection keeps its TLS
 /// state and nothing else.
@@ -48,14 +51,34 @@ enum Phase {
 }
 
 /// What one turn of reading found.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 enum Heard {
     /// The socket is empty.
     All,
     /// There may be more.
     More,
     /// The peer has ended its direction, or broke TLS.
-    End(Reason),
+    End(Broken),
+}
+
+/// Why nothing more can be read, in one word and, where there is more to say, in a sentence.
+#[derive(PartialEq, Eq)]
+struct Broken {
+    reason: Reason,
+    detail: String,
+}
+
+impl Broken {
+    fn lost() -> Self {
+        Self { reason: Reason::ConnectionLost, detail: String::new() }
+    }
+
+    /// A record that is malformed, forged or repeated; the text may quote what the peer sent.
+    fn tls(error: &dyn std::error::Error) -> Self {
+        let shown = error.to_string();
+        let detail = shown.chars().take(DETAIL_CHARS_MAX).filter(|ch| !ch.is_control()).collect();
+        Self { reason: Reason::TlsFailed, detail }
+    }
 }
 
 impl Connection {
@@ -110,8 +133,8 @@ impl Connection {
         self.answers_next = false;
         let written = self.say(cx);
         // 4. The end, if this is one.
-        if let Heard::End(reason) = heard {
-            self.shard.lost(self.conn, reason);
+        if let Heard::End(broken) = &heard {
+            self.shard.lost(self.conn, broken.reason, &broken.detail);
         }
         // Whoever was held back and has taken all its answers is read in the next turn.
         let goes_on = heard == Heard::More || held_back && matches!(written, Ok(true));
@@ -120,9 +143,9 @@ impl Connection {
         }
         match written {
             // A peer that has closed has no use for a goodbye.
-            _ if heard == Heard::End(Reason::ConnectionLost) => return Poll::Ready(()),
+            _ if heard == Heard::End(Broken::lost()) => return Poll::Ready(()),
             Err(_) => {
-                self.shard.lost(self.conn, Reason::ConnectionLost);
+                self.shard.lost(self.conn, Reason::ConnectionLost, "");
                 return Poll::Ready(());
             }
             Ok(false) if matches!(heard, Heard::End(_)) => return Poll::Ready(()),
@@ -171,13 +194,13 @@ impl Connection {
                 }
                 Poll::Ready(Ok(())) if !into.filled().is_empty() => {
                     add(&shard.counters.bytes_in, into.filled().len());
-                    if let Err(reason) = open(&mut self.tls, into.filled(), plain) {
-                        heard = Heard::End(reason);
+                    if let Err(broken) = open(&mut self.tls, into.filled(), plain) {
+                        heard = Heard::End(broken);
                         break;
                     }
                 }
                 Poll::Ready(Ok(()) | Err(_)) => {
-                    heard = Heard::End(Reason::ConnectionLost);
+                    heard = Heard::End(Broken::lost());
                     break;
                 }
             }
@@ -277,16 +300,16 @@ impl Connection {
 const SHARED_BYTES_MAX: usize = 512 * 1024;
 
 /// Feeds TLS records and appends their plaintext.
-fn open(tls: &mut ServerConnection, mut records: &[u8], plain: &mut BytesMut) -> Result<(), Reason> {
+fn open(tls: &mut ServerConnection, mut records: &[u8], plain: &mut BytesMut) -> Result<(), Broken> {
     while !records.is_empty() {
-        if tls.read_tls(&mut records).map_err(|_| Reason::TlsFailed)? == 0 {
+        if tls.read_tls(&mut records).map_err(|error| Broken::tls(&error))? == 0 {
             // rustls takes no more bytes after the peer's close_notify.
-            return Err(Reason::ConnectionLost);
+            return Err(Broken::lost());
         }
         let state = tls.process_new_packets();
         drain(tls, plain);
-        if state.map_err(|_| Reason::TlsFailed)?.peer_has_closed() {
-            return Err(Reason::ConnectionLost);
+        if state.map_err(|error| Broken::tls(&error))?.peer_has_closed() {
+            return Err(Broken::lost());
         }
     }
     Ok(())

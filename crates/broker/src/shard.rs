@@ -430,13 +430,17 @@ impl Shard {
         Some(state.io.slot_mut(conn).is_some_and(|slot| std::mem::take(&mut slot.in_core)))
     }
 
-    /// The network connection is over; the state machine sends the will that is due.
-    pub(crate) fn lost(&self, conn: ConnId, reason: Reason) {
+    /// The network connection is over; the state machine sends the will that is due. It does not
+    /// know the transport, so what there is to say about that is told here.
+    pub(crate) fn lost(&self, conn: ConnId, reason: Reason, detail: &str) {
         let was_open = {
             let state = &mut *self.state.borrow_mut();
             let Some(slot) = state.io.slot_mut(conn) else { return };
             if slot.fate == Fate::Open {
                 slot.fate = Fate::Close(reason);
+                if !detail.is_empty() {
+                    self.teller.ended(Some(slot), reason, detail);
+                }
                 state.io.closing.push(conn);
             }
             state.io.slot_mut(conn).is_some_and(|slot| std::mem::take(&mut slot.in_core))
@@ -456,7 +460,7 @@ impl Shard {
             Fate::Open => Reason::ConnectionLost,
             Fate::Close(reason) | Fate::Kill(reason) => reason,
         };
-        self.lost(conn, reason);
+        self.lost(conn, reason, "");
         let state = &mut *self.state.borrow_mut();
         let Some(mut slot) = state.io.remove(conn) else { return };
         state.ends.remove(&(slot.ends_at, conn));
@@ -553,7 +557,7 @@ impl Shard {
         self.step(Input::Drain);
         let open: Vec<ConnId> = self.state.borrow().io.iter().map(|(conn, _)| conn).collect();
         for conn in open {
-            self.lost(conn, Reason::ServerStops);
+            self.lost(conn, Reason::ServerStops, "");
             self.state.borrow_mut().io.wake(conn);
         }
         let deadline = tokio::time::sleep(self.settings.shutdown_timeout);

@@ -305,6 +305,31 @@ async fn broken_packets_end_their_own_connection_only() {
     good.ping().await.unwrap();
 }
 
+/// To TLS one that came before is forged as well: its number is part of what is authenticated.
+#[tokio::test]
+async fn a_forged_tls_record_is_named_as_the_end_of_its_session() {
+    let house = House::open().await;
+    let leaf = house.device("pump-7").await;
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        house.heard.clear();
+        let mut client = house.try_connect(&Tls::version(&house.pki, &leaf, version), "a").await.unwrap();
+        let mut forged = vec![0x17, 3, 3, 0, 40];
+        forged.extend_from_slice(&[7; 40]);
+        client.stream.get_mut().0.write_all(&forged).await.unwrap();
+        let (reason, detail) = house.ended("pump-7").await;
+        assert_eq!((reason.as_str(), detail.as_str()), ("tls.failed", "cannot decrypt peer's message"));
+        assert_eq!(client.rest().await, []);
+    }
+    // Before its CONNECT it has no session, and its refusal says the same.
+    let mut client = Client::open(house.address, &Tls::of(&house.pki, &leaf)).await.unwrap();
+    client.stream.get_mut().0.write_all(&[0x17, 3, 3, 0, 17]).await.unwrap();
+    client.stream.get_mut().0.write_all(&[7; 17]).await.unwrap();
+    let Event::ConnectionRefused { detail, .. } = house.refused("tls.failed").await else {
+        panic!("another event with this code")
+    };
+    assert_eq!(detail, "cannot decrypt peer's message");
+}
+
 #[tokio::test]
 async fn what_was_sent_before_the_goodbye_is_read_and_answered() {
     let house = House::open().await;
