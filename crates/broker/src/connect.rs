@@ -141,12 +141,12 @@ async fn admit(door: &Door, tcp: TcpStream) -> Result<Admitted, RefusedHandshake
     let peer = trust::admit(&door.store.view(), &chain, entry.as_ref(), door.clock.now())
         .map_err(|refusal| refuse(refusal.reason, refusal.detail))?;
     // 5. The first mutual-TLS connection confirms the certificate and spends its token.
-    if peer.needs_confirmation() {
-        if let Err(error) = door.store.confirm(der_hash, door.clock.now()).await {
-            let held = door.store.admission(der_hash).await.ok().flatten();
-            let reason = reason_of(&error, held.map(|entry| entry.state));
-            return Err(refuse(reason, format!("certificate not confirmed: {error}")));
-        }
+    if peer.needs_confirmation()
+        && let Err(error) = door.store.confirm(der_hash, door.clock.now()).await
+    {
+        let held = door.store.admission(der_hash).await.ok().flatten();
+        let reason = reason_of(&error, held.map(|entry| entry.state));
+        return Err(refuse(reason, format!("certificate not confirmed: {error}")));
     }
     let tcp =
         tcp.into_std().map_err(|error| refuse(Reason::Unavailable, format!("socket not moved: {error}")))?;
