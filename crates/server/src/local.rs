@@ -43,7 +43,7 @@ impl Local {
         let config = Config::read(&layout.config())?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         // A lone command prints its own outcome; the log of the server is not its place.
-        let sink = LogSink::new(config.log.level, clock.clone(), Box::new(std::io::sink()));
+        let sink = LogSink::new(config.log.level, clock.clone(), Box::new(std::io::sink()))?;
         let (watcher, recorded) = Watcher::new(sink);
         let parts = Parts::assemble(layout, config, clock, Arc::new(watcher), recorded, None).await?;
         let parts = Arc::new(parts);

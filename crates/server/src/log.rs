@@ -1,13 +1,15 @@
 //! Log lines: one JSON object each, flat, with the same keys everywhere.
 //! In: events of the observer, and lines of `tracing` from the parts below. Out: lines on a writer.
-//! Invariant: `ts` and `level` and `code` are always there; untrusted text is JSON-escaped (test: no_line_can_be_forged).
+//! Invariant: nobody waits for the writer; what it can't take in time is dropped and counted. `ts` and `level` and `code` are always there; untrusted text is JSON-escaped (test: no_line_can_be_forged).
 //! Never: sees a secret; the types that hold one can't be formatted.
 //! Spec: DESIGN.md section 3, "log lines".
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::Write;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use audit::{Event, Level};
 use serde_json::{Map, Value};
@@ -23,10 +25,76 @@ pub struct LogSink {
     inner: Arc<Inner>,
 }
 
+/// Lines that may wait for the writer; more are dropped and counted.
+const LINES_MAX: usize = 8192;
+/// How long the end of a server waits for its last lines.
+const FLUSH: Duration = Duration::from_secs(2);
+
 struct Inner {
     level: AtomicU8,
     clock: Arc<dyn Clock>,
-    out: Mutex<Box<dyn Write + Send>>,
+    queue: Arc<Queue>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue.lock().closed = true;
+        self.queue.changed.notify_all();
+    }
+}
+
+/// The lines on their way to the writer's thread.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    lines: VecDeque<String>,
+    /// Lines that found no room since the last one that did.
+    lost: u64,
+    /// The writer has taken lines and is not done with them.
+    writing: bool,
+    /// No more lines will come.
+    closed: bool,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what comes until no more can; the only place that waits for `out`.
+    fn write_to(&self, out: &mut dyn Write) {
+        let idle = |waiting: &mut Waiting| waiting.lines.is_empty() && !waiting.closed;
+        loop {
+            let waiting = self.changed.wait_while(self.lock(), idle);
+            let mut waiting = waiting.unwrap_or_else(PoisonError::into_inner);
+            if waiting.lines.is_empty() {
+                return;
+            }
+            let lines = std::mem::take(&mut waiting.lines);
+            waiting.writing = true;
+            drop(waiting);
+            for line in lines {
+                // A log that can't be written must not stop the broker; the next line tries again.
+                let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+            }
+            self.lock().writing = false;
+            self.changed.notify_all();
+        }
+    }
+}
+
+/// Waits, when it goes, until the lines of a server that is not to be are written.
+pub(crate) struct Flushed(pub(crate) LogSink);
+
+impl Drop for Flushed {
+    fn drop(&mut self) {
+        self.0.flush();
+    }
 }
 
 fn rank(level: LogLevel) -> u8 {
@@ -38,9 +106,32 @@ fn rank(level: LogLevel) -> u8 {
 }
 
 impl LogSink {
-    /// A sink that writes to `out` what is at least as grave as `level`.
-    pub fn new(level: LogLevel, clock: Arc<dyn Clock>, out: Box<dyn Write + Send>) -> Self {
-        Self { inner: Arc::new(Inner { level: AtomicU8::new(rank(level)), clock, out: Mutex::new(out) }) }
+    /// A sink that writes to `out`, in a thread of its own, what is at least as grave as `level`.
+    ///
+    /// # Errors
+    /// The thread can't be started.
+    pub fn new(
+        level: LogLevel,
+        clock: Arc<dyn Clock>,
+        mut out: Box<dyn Write + Send>,
+    ) -> std::io::Result<Self> {
+        let queue = Arc::new(Queue::default());
+        let lines = Arc::clone(&queue);
+        std::thread::Builder::new().name("log-write".to_owned()).spawn(move || lines.write_to(&mut out))?;
+        Ok(Self { inner: Arc::new(Inner { level: AtomicU8::new(rank(level)), clock, queue }) })
+    }
+
+    /// Waits until every line so far is written, but not for a writer that has stalled; whether all
+    /// are written.
+    pub fn flush(&self) -> bool {
+        let queue = &self.inner.queue;
+        let mut waiting = queue.lock();
+        // One line over the limit is the end of what was lost.
+        self.tell_lost(&mut waiting);
+        queue.changed.notify_all();
+        let busy = |waiting: &mut Waiting| waiting.writing || !waiting.lines.is_empty();
+        let waited = queue.changed.wait_timeout_while(waiting, FLUSH, busy);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     /// Takes another level from here on.
@@ -71,12 +162,39 @@ impl LogSink {
     }
 
     fn write(&self, line: Map<String, Value>) {
-        let mut text = Value::Object(line).to_string();
-        text.push('\n');
-        let mut out = self.inner.out.lock().unwrap_or_else(PoisonError::into_inner);
-        // A log that can't be written must not stop the broker; the next line tries again.
-        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        let text = text_of(line);
+        let queue = &self.inner.queue;
+        let mut waiting = queue.lock();
+        if waiting.lines.len() >= LINES_MAX {
+            waiting.lost += 1;
+            return;
+        }
+        self.tell_lost(&mut waiting);
+        waiting.lines.push_back(text);
+        drop(waiting);
+        queue.changed.notify_all();
     }
+
+    /// Says, where they would have stood, how many lines were lost.
+    fn tell_lost(&self, waiting: &mut Waiting) {
+        let lost = std::mem::take(&mut waiting.lost);
+        if lost == 0 {
+            return;
+        }
+        let mut line = Map::new();
+        line.insert("ts".into(), self.inner.clock.now().wall.to_string().into());
+        line.insert("level".into(), "warn".into());
+        line.insert("code".into(), "log.lost".into());
+        line.insert("lines".into(), lost.into());
+        line.insert("detail".into(), format!("{lost} lines lost: the log was not written in time").into());
+        waiting.lines.push_back(text_of(line));
+    }
+}
+
+fn text_of(line: Map<String, Value>) -> String {
+    let mut text = Value::Object(line).to_string();
+    text.push('\n');
+    text
 }
 
 struct Fields(Map<String, Value>);
@@ -130,8 +248,11 @@ impl<S: tracing::Subscriber> Layer<S> for LogSink {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::*;
+    use std::sync::mpsc;
+
     use types::Now;
+
+    use super::*;
 
     /// A writer whose text a test can read.
     #[derive(Clone, Default)]
@@ -169,8 +290,9 @@ pub(crate) mod tests {
     #[test]
     fn a_line_is_flat_json_with_the_keys_of_the_design() {
         let out = Shared::default();
-        let sink = LogSink::new(LogLevel::Info, Arc::new(At(1_785_542_400)), Box::new(out.clone()));
+        let sink = LogSink::new(LogLevel::Info, Arc::new(At(1_785_542_400)), Box::new(out.clone())).unwrap();
         sink.event(&refused("CN=pump-7"));
+        assert!(sink.flush());
         let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
         let line: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(line["ts"], "2026-08-01T00:00:00Z");
@@ -183,20 +305,72 @@ pub(crate) mod tests {
     #[test]
     fn no_line_can_be_forged() {
         let out = Shared::default();
-        let sink = LogSink::new(LogLevel::Info, Arc::new(At(0)), Box::new(out.clone()));
+        let sink = LogSink::new(LogLevel::Info, Arc::new(At(0)), Box::new(out.clone())).unwrap();
         sink.event(&refused("CN=a\n{\"level\":\"info\"}"));
+        assert!(sink.flush());
         assert_eq!(out.0.lock().unwrap().iter().filter(|byte| **byte == b'\n').count(), 1);
     }
 
     #[test]
     fn a_level_changes_while_running() {
         let out = Shared::default();
-        let sink = LogSink::new(LogLevel::Warn, Arc::new(At(0)), Box::new(out.clone()));
+        let sink = LogSink::new(LogLevel::Warn, Arc::new(At(0)), Box::new(out.clone())).unwrap();
         let started = Event::ServerStarted { version: "1".into(), epoch: "0".into() };
         sink.event(&started);
+        assert!(sink.flush());
         assert!(out.0.lock().unwrap().is_empty());
         sink.set_level(LogLevel::Info);
         sink.event(&started);
+        assert!(sink.flush());
         assert!(!out.0.lock().unwrap().is_empty());
+    }
+
+    /// A writer that says when it is asked to write and then stalls until it is let go.
+    struct Stalled {
+        asked: mpsc::Sender<()>,
+        let_go: mpsc::Receiver<()>,
+        out: Shared,
+    }
+
+    impl Write for Stalled {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let _ = self.asked.send(());
+            // Once its sender is gone it stalls no more.
+            let _ = self.let_go.recv();
+            self.out.write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stalled_writer_holds_nobody_and_what_is_lost_is_counted() {
+        let (asked, hear) = mpsc::channel();
+        let (stall, let_go) = mpsc::channel();
+        let out = Shared::default();
+        let writer = Stalled { asked, let_go, out: out.clone() };
+        let sink = LogSink::new(LogLevel::Info, Arc::new(At(0)), Box::new(writer)).unwrap();
+        sink.event(&refused("CN=first"));
+        hear.recv_timeout(Duration::from_secs(20)).unwrap();
+        // The writer holds the first line; as many as the queue takes wait, three are lost.
+        for number in 0..LINES_MAX + 3 {
+            sink.event(&refused(&format!("CN={number}")));
+        }
+        assert!(out.0.lock().unwrap().is_empty());
+        drop(stall);
+        assert!(sink.flush());
+        sink.event(&refused("CN=last"));
+        assert!(sink.flush());
+        let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let subjects: Vec<_> = lines.iter().filter_map(|line| line["subject"].as_str()).collect();
+        assert_eq!(subjects.len(), 1 + LINES_MAX + 1);
+        assert_eq!(subjects[LINES_MAX], format!("CN={}", LINES_MAX - 1));
+        let lost: Vec<_> = lines.iter().filter(|line| line["code"] == "log.lost").collect();
+        assert_eq!(lost.len(), 1);
+        assert_eq!((&lost[0]["lines"], &lost[0]["level"]), (&Value::from(3), &Value::from("warn")));
+        assert_eq!(lines[lines.len() - 2]["code"], "log.lost");
+        assert_eq!(lines[lines.len() - 1]["subject"], "CN=last");
     }
 }

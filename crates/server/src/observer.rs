@@ -143,7 +143,7 @@ mod tests {
 
     fn watcher() -> (Watcher, mpsc::Receiver<Event>, Shared) {
         let out = Shared::default();
-        let sink = LogSink::new(LogLevel::Info, Arc::new(At(0)), Box::new(out.clone()));
+        let sink = LogSink::new(LogLevel::Info, Arc::new(At(0)), Box::new(out.clone())).unwrap();
         let (watcher, recorded) = Watcher::new(sink);
         (watcher, recorded, out)
     }
@@ -161,6 +161,7 @@ mod tests {
     fn a_refusal_is_in_all_three_places() {
         let (watcher, _recorded, out) = watcher();
         watcher.note(refused(1));
+        assert!(watcher.sink().flush());
         assert!(String::from_utf8(out.0.lock().unwrap().clone()).unwrap().contains("token.unknown"));
         assert_eq!(watcher.newest(10)[0].event["reason"], "token.unknown");
         let samples = watcher.samples();

@@ -22,7 +22,7 @@ use crate::hierarchy::SUB_CAS;
 use crate::keys::{self, Unlock};
 use crate::layout::Layout;
 use crate::lock::DataLock;
-use crate::log::LogSink;
+use crate::log::{Flushed, LogSink};
 use crate::observer::Watcher;
 use crate::parts::Parts;
 use crate::ports::broker_settings;
@@ -110,7 +110,8 @@ pub async fn start(layout: &Layout, output: Output) -> Result<Running, ServerErr
     };
     let config = Config::read(&layout.config())?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-    let sink = LogSink::new(config.log.level, clock.clone(), output.0);
+    let sink = LogSink::new(config.log.level, clock.clone(), output.0)?;
+    let _written = Flushed(sink.clone());
     // Only the first server of a process has the lines of `tracing`; a test starts several.
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(sink.clone()));
     let (watcher, recorded) = Watcher::new(sink);
@@ -303,6 +304,7 @@ impl Running {
         let _ = tokio::time::timeout(WITHIN, async { while tasks.join_next().await.is_some() {} }).await;
         tasks.shutdown().await;
         let _ = fs_err::remove_file(self.parts.layout.socket());
+        let _written = Flushed(self.parts.watcher.sink().clone());
         if let Some(parts) = Arc::into_inner(self.parts) {
             parts.close().await;
         }
