@@ -4,9 +4,11 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
+use serde::Serialize;
 use serde_json::json;
 use store::{NewToken, StoreError};
 use types::{DeviceId, Secret};
+use zeroize::Zeroizing;
 
 use crate::admin::Admin;
 use crate::call::{Answer, Call, answer};
@@ -43,22 +45,28 @@ async fn make(admin: &Admin, mut call: Call, device: DeviceId) -> Answer {
         replace,
     };
     let row = admin.deps.store.token_create(new, &call.actor.0, now).await?;
-    let token = format!("bw1.{id}.{}", secret.expose_str().unwrap_or_default());
+    let token = Zeroizing::new(format!("bw1.{id}.{}", secret.expose_str().unwrap_or_default()));
     let bundle = bundle_of(&token, settings);
     Ok(shown_once(&token, &bundle, &row))
 }
 
+/// What `shown_once` answers: written from where the token stands, not from a copy in a JSON tree.
+#[derive(Serialize)]
+struct Shown<'a> {
+    token: &'a str,
+    token_id: &'a str,
+    device_id: &'a str,
+    expires_at: String,
+    replace: bool,
+    bundle: &'a str,
+}
+
 fn shown_once(token: &str, bundle: &str, row: &store::TokenRow) -> Response {
+    let expires_at = row.expires_at.to_string();
+    let (token_id, device_id) = (row.id.as_str(), row.device.as_str());
     answer(
         StatusCode::CREATED,
-        &json!({
-            "token": token,
-            "token_id": row.id,
-            "device_id": row.device.as_str(),
-            "expires_at": row.expires_at.to_string(),
-            "replace": row.replace,
-            "bundle": bundle,
-        }),
+        &Shown { token, token_id, device_id, expires_at, replace: row.replace, bundle },
     )
 }
 
@@ -93,15 +101,16 @@ pub(crate) async fn revoke(State(admin): State<Arc<Admin>>, call: Call) -> Answe
 }
 
 /// The token, where to take it, and the keys of the roots that may be believed there.
-fn bundle_of(token: &str, settings: &Settings) -> String {
-    let host = &settings.devices_host;
-    let mut bundle = if host.contains(':') && !host.starts_with('[') {
-        format!("{token}@[{host}]:{}", settings.devices_port)
-    } else {
-        format!("{token}@{host}:{}", settings.devices_port)
-    };
+fn bundle_of(token: &str, settings: &Settings) -> Zeroizing<String> {
+    let (host, port) = (&settings.devices_host, settings.devices_port);
+    // Room for all of it from the start: a text that grows leaves a copy behind that nobody wipes.
+    let room = token.len() + host.len() + 16 + settings.root_pins.len() * 72;
+    let mut bundle = Zeroizing::new(String::with_capacity(room));
+    let bracketed = host.contains(':') && !host.starts_with('[');
+    let (open, close) = if bracketed { ("[", "]") } else { ("", "") };
+    // Writing into a String cannot fail.
+    let _ = write!(bundle, "{token}@{open}{host}{close}:{port}");
     for (at, pin) in settings.root_pins.iter().enumerate() {
-        // Writing into a String cannot fail.
         let _ = write!(bundle, "{}sha256:{pin}", if at == 0 { '#' } else { ',' });
     }
     bundle
@@ -122,11 +131,14 @@ mod tests {
         };
         let (ab, one) = ("ab".repeat(32), "01".repeat(32));
         assert_eq!(
-            bundle_of("bw1.i.s", &settings),
+            *bundle_of("bw1.i.s", &settings),
             format!("bw1.i.s@iot.example:8443#sha256:{ab},sha256:{one}")
         );
         let settings =
             Settings { devices_host: "::1".to_owned(), root_pins: vec![SpkiHash([1; 32])], ..settings };
-        assert_eq!(bundle_of("bw1.i.s", &settings), format!("bw1.i.s@[::1]:8443#sha256:{one}"));
+        let bundle = bundle_of("bw1.i.s", &settings);
+        // It did not grow while it was written.
+        assert!(bundle.capacity() >= bundle.len() && bundle.capacity() <= bundle.len() + 32);
+        assert_eq!(*bundle, format!("bw1.i.s@[::1]:8443#sha256:{one}"));
     }
 }

@@ -28,10 +28,12 @@ impl Unlock {
                 error: format!("mode {mode:04o} lets others read it; make it 0600"),
             });
         }
-        let text = fs_err::read_to_string(&path)?;
-        let trimmed = text.trim_end_matches(['\r', '\n']);
+        let text = Secret::new(fs_err::read(&path)?);
+        let fault =
+            |error: &str| ServerError::Key { what: path.display().to_string(), error: error.to_owned() };
+        let trimmed = text.expose_str().ok_or_else(|| fault("is not UTF-8"))?.trim_end_matches(['\r', '\n']);
         if trimmed.is_empty() {
-            return Err(ServerError::Key { what: path.display().to_string(), error: "is empty".to_owned() });
+            return Err(fault("is empty"));
         }
         Ok(Self(Secret::new(trimmed.as_bytes().to_vec())))
     }
