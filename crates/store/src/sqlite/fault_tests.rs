@@ -2,9 +2,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::Connection;
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use types::{DeviceId, Epoch, Now, ProjectId, Wall};
 
-use super::{Sqlite, meta, schema};
+use super::{Sqlite, connect_reader, meta, schema, snapshot};
 use crate::{Backend, DATABASE_FILE, EPOCH_FILE, NewDevice, Store, StoreError};
 
 fn now() -> Now {
@@ -116,7 +117,14 @@ async fn a_refusal_that_rests_on_a_change_of_a_failed_group_is_not_told_as_true(
     add(&store, "pump", 1).await.unwrap();
     // The writer waits inside one group while the next one gathers behind it.
     let (go, wait) = std::sync::mpsc::channel::<()>();
-    let held = db.write(move |_| Ok(wait.recv().is_ok()));
+    let (begin, begun) = tokio::sync::oneshot::channel();
+    let beside = Arc::clone(&db);
+    let hold = move |_: &mut super::Txn<'_>| {
+        let _ = begin.send(());
+        Ok(wait.recv().is_ok())
+    };
+    let held = tokio::spawn(async move { beside.write(hold).await });
+    begun.await.unwrap();
     let reason = x509::CrlReason::Unspecified;
     let pump = id("pump");
     let revoke = || store.revoke_device(&pump, reason, "ada", now());
@@ -130,8 +138,8 @@ async fn a_refusal_that_rests_on_a_change_of_a_failed_group_is_not_told_as_true(
         tokio::task::yield_now().await;
         go.send(()).unwrap();
     };
-    let (held, first, second, spoiled, ()) = tokio::join!(held, first, second, spoil, gather);
-    assert_eq!(held, Ok(true));
+    let (first, second, spoiled, ()) = tokio::join!(first, second, spoil, gather);
+    assert_eq!(held.await.unwrap(), Ok(true));
     for answer in [first.map(|_| ()), second.map(|_| ()), spoiled.map(|_| ())] {
         assert_eq!(answer.as_ref().map_err(StoreError::code), Err("store.database"), "{answer:?}");
     }
@@ -281,4 +289,33 @@ fn no_statement_of_a_hot_path_scans_a_table() {
             assert!(!scans && !step.contains("TEMP B-TREE"), "{sql}: {plan:?}");
         }
     }
+}
+
+/// Makes SQLite refuse to prepare a COMMIT, or not.
+fn deny_commits(conn: &mut Connection, deny: bool) {
+    let hook = move |context: AuthContext<'_>| match context.action {
+        // The one word of its kind that rusqlite has no name for.
+        AuthAction::Transaction { operation } if deny && format!("{operation:?}") == "Unknown" => {
+            Authorization::Deny
+        }
+        _ => Authorization::Allow,
+    };
+    conn.authorizer(Some(hook)).unwrap();
+}
+
+#[tokio::test]
+async fn a_read_whose_end_fails_leaves_no_old_state_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _db) = open(dir.path());
+    let mut conn = connect_reader(dir.path()).unwrap();
+    let devices = |conn: &Connection| -> Result<i64, StoreError> {
+        Ok(conn.query_row("SELECT count(*) FROM principal", [], |row| row.get(0))?)
+    };
+    deny_commits(&mut conn, true);
+    assert_eq!(snapshot(&conn, devices), Ok(0));
+    assert!(conn.is_autocommit());
+    add(&store, "pump", 1).await.unwrap();
+    assert_eq!(devices(&conn), Ok(1));
+    deny_commits(&mut conn, false);
+    assert_eq!(snapshot(&conn, devices), Ok(1));
 }

@@ -205,8 +205,11 @@ fn snapshot<T>(
 ) -> Result<T, StoreError> {
     conn.prepare_cached("BEGIN")?.execute([])?;
     let outcome = work(conn);
-    // Ending a read-only transaction changes nothing; if it fails, the next BEGIN says so.
-    let _ = conn.prepare_cached("COMMIT")?.execute([]);
+    let ended = conn.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
+    // A transaction that stayed open would show its old state to every look-up that comes after it.
+    if ended.is_err() && !conn.is_autocommit() {
+        conn.execute_batch("ROLLBACK")?;
+    }
     outcome
 }
 
