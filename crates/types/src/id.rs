@@ -126,9 +126,8 @@ fn mac_digits(text: &str) -> Option<String> {
         text.split(separator).all(|part| part.len() == group && part.bytes().all(|b| b.is_ascii_hexdigit()))
             && text.split(separator).count() * group == 12
     };
-    (shaped(':', 2) || shaped('-', 2) || shaped('.', 4)).then(|| {
-        text.chars().filter(char::is_ascii_hexdigit).map(|c| c.to_ascii_lowercase()).collect()
-    })
+    (shaped(':', 2) || shaped('-', 2) || shaped('.', 4))
+        .then(|| text.chars().filter(char::is_ascii_hexdigit).map(|c| c.to_ascii_lowercase()).collect())
 }
 
 impl PartialEq for DeviceId {
@@ -187,8 +186,19 @@ mod tests {
     #[test]
     fn wildcards_separators_and_edges_are_refused_with_their_place() {
         for (text, at) in [
-            ("pump 7", 4), ("a/b", 1), ("a+", 1), ("#", 0), ("a..b", 2), ("-a", 0), ("a-", 1),
-            (".a", 0), ("a.", 1), ("a\0b", 1), ("pümp", 1), ("$SYS", 0), ("a:b", 1),
+            ("pump 7", 4),
+            ("a/b", 1),
+            ("a+", 1),
+            ("#", 0),
+            ("a..b", 2),
+            ("-a", 0),
+            ("a-", 1),
+            (".a", 0),
+            ("a.", 1),
+            ("a\0b", 1),
+            ("pümp", 1),
+            ("$SYS", 0),
+            ("a:b", 1),
         ] {
             match DeviceId::parse(text) {
                 Err(IdError::BadByte { at: found, .. }) => assert_eq!(found, at, "{text}"),

@@ -31,6 +31,5 @@ pub use principal::{Principal, PrincipalKind};
 pub use reason::Reason;
 pub use secret::Secret;
 pub use topic::{
-    ShareName, TOPIC_BYTES_MAX, TOPIC_LEVELS_MAX, Topic, TopicBuf, TopicError, TopicFilter,
-    topic_matches,
+    ShareName, TOPIC_BYTES_MAX, TOPIC_LEVELS_MAX, Topic, TopicBuf, TopicError, TopicFilter, topic_matches,
 };

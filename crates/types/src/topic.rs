@@ -181,8 +181,8 @@ impl TopicFilter {
         check_text(text)?;
         let bytes = text.as_bytes();
         for (at, &byte) in bytes.iter().enumerate() {
-            let alone = (at == 0 || bytes[at - 1] == b'/')
-                && (at + 1 == bytes.len() || bytes[at + 1] == b'/');
+            let alone =
+                (at == 0 || bytes[at - 1] == b'/') && (at + 1 == bytes.len() || bytes[at + 1] == b'/');
             let last = at + 1 == bytes.len();
             if byte == b'+' && !alone || byte == b'#' && !(alone && last) {
                 return Err(TopicError::Misplaced { shown: Clipped(text).to_string(), at });
@@ -295,10 +295,8 @@ mod tests {
         let mut topics = vec![vec![""], vec!["a"], vec!["b"], vec!["$s"]];
         let mut filters = vec![vec![""], vec!["a"], vec!["b"], vec!["$s"], vec!["+"], vec!["#"]];
         for _ in 0..2 {
-            let longer: Vec<_> = topics
-                .iter()
-                .flat_map(|t| ["", "a", "b"].map(|l| [t.clone(), vec![l]].concat()))
-                .collect();
+            let longer: Vec<_> =
+                topics.iter().flat_map(|t| ["", "a", "b"].map(|l| [t.clone(), vec![l]].concat())).collect();
             topics.extend(longer);
             let longer: Vec<_> = filters
                 .iter()
@@ -329,9 +327,16 @@ mod tests {
     #[test]
     fn a_filter_that_covers_another_matches_all_that_the_other_matches() {
         for (wide, narrow, covers) in [
-            ("#", "a/b", true), ("#", "$SYS/a", false), ("a/+", "a/b", true), ("a/+", "a/#", false),
-            ("a/#", "a", true), ("a/#", "a/#", true), ("a/+/c", "a/+/c", true), ("a/b", "a/+", false),
-            ("+/+", "a", false), ("assets/+/status", "assets/x/status", true),
+            ("#", "a/b", true),
+            ("#", "$SYS/a", false),
+            ("a/+", "a/b", true),
+            ("a/+", "a/#", false),
+            ("a/#", "a", true),
+            ("a/#", "a/#", true),
+            ("a/+/c", "a/+/c", true),
+            ("a/b", "a/+", false),
+            ("+/+", "a", false),
+            ("assets/+/status", "assets/x/status", true),
         ] {
             let parse = |text| TopicFilter::parse(text).unwrap();
             assert_eq!(parse(wide).covers(&parse(narrow)), covers, "{wide} {narrow}");
